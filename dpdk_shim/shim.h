@@ -1,0 +1,201 @@
+/* shim.h -- frames and where they come from.
+ *
+ * The one header that the engine sees (through aiomos/_engine/shim.pxd). It can be
+ * described without the word "TCP": a frame is bytes with a time, a source gives
+ * bursts of frames and takes them back. Capture files, memory, kernel interfaces and
+ * DPDK ports all stand behind the same eight operations.
+ *
+ * Ownership in one paragraph: a frame that burst() handed out belongs to the caller
+ * until it gives it back with release(), in any order and at any time. Until then
+ * data, the chain of segments and everything they point to stay valid, unless the
+ * source says AIO_CAP_RING: then frames must be released before the next burst(), and
+ * who needs one longer calls retain() first. No operation blocks but burst() on a pipe.
+ * One source belongs to one thread.
+ */
+#ifndef AIO_SHIM_H
+#define AIO_SHIM_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#define AIO_SHIM_ABI 1
+
+/* Bytes of a frame that are contiguous at aio_frame.data at the least (or all of it,
+ * when it is shorter): enough for every header chain met outside attacks. */
+#define AIO_HEAD_MIN 256
+
+/* Most frames that the engine asks for at once. */
+#define AIO_BURST_MAX 64
+
+/* No time known, or no frame to take one from. */
+#define AIO_NO_TIME INT64_MIN
+
+/* ---- results -------------------------------------------------------------------
+ * Operations return >= 0, or one of these. aio_source.message has the details. */
+enum aio_result {
+    AIO_OK = 0,
+    AIO_END = -1,         /* no frame will ever come again: regular end */
+    AIO_CUT = -2,         /* the same, but the input stops inside a record */
+    AIO_EIO = -3,         /* reading failed (message: errno in words) */
+    AIO_ENOTCAPTURE = -4, /* not a capture file this reader knows */
+    AIO_ENOMEM = -5,      /* memory or a budgeted pool is used up */
+    AIO_ENOTSUP = -6,     /* this source cannot do that */
+    AIO_EINVAL = -7,      /* an argument out of its range */
+    AIO_ECORRUPT = -8     /* a record that cannot be right; nothing after it is readable */
+};
+
+enum aio_direction { AIO_DIR_UNKNOWN = 0, AIO_DIR_IN = 1, AIO_DIR_OUT = 2 };
+
+/* What is known of a layer's checksum before anybody computed it. */
+enum aio_checksum {
+    AIO_CSUM_UNKNOWN = 0,
+    AIO_CSUM_GOOD = 1,      /* hardware or kernel verified it */
+    AIO_CSUM_BAD = 2,       /* hardware found it wrong */
+    AIO_CSUM_NOT_FILLED = 3 /* sent by this host with offload: field is not final */
+};
+
+/* Capabilities of a source (aio_source.caps). */
+enum aio_caps {
+    AIO_CAP_RETAIN_FREE = 1, /* retain() copies nothing (file windows, mbufs) */
+    AIO_CAP_RING = 2,        /* frames must be released before the next burst() */
+    AIO_CAP_TRANSMIT = 4,
+    AIO_CAP_LIVE = 8         /* times are this machine's; an empty burst means "not yet" */
+};
+
+/* A further piece of a frame. The chain may have any number, also empty ones. */
+struct aio_seg {
+    const uint8_t *data;
+    const struct aio_seg *next;
+    uint32_t len;
+};
+
+/* One frame: 64 bytes, handed out by value, one cache line each. */
+struct aio_frame {
+    const uint8_t *data;        /* first segment: at least min(cap_len, AIO_HEAD_MIN) bytes */
+    const struct aio_seg *next; /* further segments, or NULL */
+    void *owner;                /* the source's own; never looked at by others */
+    int64_t time_ns;            /* since the epoch, as the capture or the device stamped it */
+    uint32_t head_len;          /* bytes at data */
+    uint32_t cap_len;           /* bytes captured: head_len and all of the chain */
+    uint32_t wire_len;          /* bytes there were on the wire; more, if the capture cut */
+    uint32_t hash;              /* device's flow hash, 0 = none */
+    uint16_t link_type;         /* LINKTYPE_* of the pcap registry */
+    uint16_t port;              /* index of port, interface or file within the source */
+    uint16_t vlan[2];           /* tags that the device stripped, outermost first (TCI) */
+    uint8_t n_vlan;             /* how many of them */
+    uint8_t direction;          /* enum aio_direction */
+    uint8_t csum_ip;            /* enum aio_checksum, network layer */
+    uint8_t csum_l4;            /* enum aio_checksum, transport layer */
+};
+
+/* Counters of a source. received = handed out + dropped, by place. */
+struct aio_source_stats {
+    uint64_t frames;         /* handed out by burst() */
+    uint64_t bytes;          /* their captured bytes */
+    uint64_t dropped_nic;    /* lost before the source: device */
+    uint64_t dropped_kernel; /* lost before the source: kernel ring or capture tool */
+    uint64_t dropped_pool;   /* retain() refused: the pool's budget was used up */
+    uint64_t transmitted;    /* frames */
+    uint64_t outstanding;    /* handed out or retained, and not released yet */
+    uint64_t input_pos;      /* bytes of input read so far (of the file as it lies there) */
+    uint64_t input_size;     /* bytes of input in all, 0 = unknown (pipe) */
+};
+
+struct aio_source;
+
+struct aio_source_ops {
+    /* Up to max frames into out. Their number; 0 = none now (live only); AIO_END,
+     * AIO_CUT, AIO_EIO or AIO_ECORRUPT once everything before was handed out, and the
+     * same again on every later call. Blocks only on a pipe. */
+    int (*burst)(struct aio_source *src, struct aio_frame *out, unsigned max);
+
+    /* Gives frames back. */
+    void (*release)(struct aio_source *src, const struct aio_frame *frames, unsigned n);
+
+    /* Makes a second, independent hold on a frame, to be released on its own, valid
+     * across bursts; may copy into a budgeted pool and then changes *frame to point
+     * there. AIO_ENOMEM when the budget is used up: *frame is then untouched. */
+    int (*retain)(struct aio_source *src, struct aio_frame *frame);
+
+    /* Sends frames out of a port. The number taken; the others stay the caller's. The
+     * source copies what it needs: the caller still releases all of them. */
+    int (*transmit)(struct aio_source *src, uint16_t port, const struct aio_frame *frames,
+                    unsigned n);
+
+    /* A descriptor that becomes readable when burst() would give something; -1: none. */
+    int (*descriptor)(struct aio_source *src);
+
+    void (*stats)(struct aio_source *src, struct aio_source_stats *out);
+
+    /* Frees everything, frames still held included. Their number is in stats before. */
+    void (*close)(struct aio_source *src);
+};
+
+struct aio_source {
+    const struct aio_source_ops *ops;
+    uint32_t caps;           /* enum aio_caps */
+    uint32_t time_precision; /* ns in one unit of the finest time stamp (1, 1000, ...) */
+    char message[256];       /* what the last negative result was about; "" if nothing */
+};
+
+/* ---- memory: tests, fuzzing, benchmarks ------------------------------------------ */
+
+struct aio_mem_options {
+    uint32_t segment_seed; /* not 0: frames are cut into random segments behind the head */
+    uint32_t copy_on_retain; /* behave like a ring: retain copies, AIO_CAP_RING is set */
+    uint64_t retain_budget;  /* bytes of the retain pool, 0 = 16 MiB */
+};
+
+int aio_mem_open(struct aio_source **out, const struct aio_mem_options *opt);
+/* Appends a frame; data is copied. The metadata is taken from *meta (its data, next,
+ * owner, head_len and cap_len are ignored). May be called between bursts. */
+int aio_mem_push(struct aio_source *src, const struct aio_frame *meta, const uint8_t *data,
+                 uint32_t len);
+/* After this an exhausted memory source says AIO_END instead of "none now". */
+void aio_mem_finish(struct aio_source *src);
+/* Starts again with the first frame. AIO_EINVAL while frames are outstanding. */
+int aio_mem_rewind(struct aio_source *src);
+/* What was transmitted, in order; AIO_END past the last one. */
+int aio_mem_sent(struct aio_source *src, uint64_t index, struct aio_frame *out);
+
+/* ---- capture files: pcap (us, ns, both byte orders), pcapng, gzip of these -------- */
+
+struct aio_file_options {
+    uint32_t window_size;   /* bytes of one read window, 0 = 512 KiB */
+    uint32_t port;          /* first port index given to this file's interfaces */
+    uint64_t retain_budget; /* bytes of the retain pool (gzip, pipes), 0 = 16 MiB */
+};
+
+/* path "-" is standard input. On failure *out is NULL and message (>= 256 bytes) says
+ * what to do about it. */
+int aio_file_open(struct aio_source **out, const char *path,
+                  const struct aio_file_options *opt, char *message);
+
+/* Several sources as one, ordered by time; equal times in the order given. Owns them. */
+int aio_merge_open(struct aio_source **out, struct aio_source **parts, unsigned n);
+
+/* ---- writing captures ------------------------------------------------------------ */
+
+struct aio_writer;
+
+enum aio_writer_format { AIO_WRITE_PCAP_US = 0, AIO_WRITE_PCAP_NS = 1, AIO_WRITE_PCAPNG = 2 };
+
+/* path "-" is standard output. The file header is written with the first frame, or at
+ * close with link_type (a file without frames is a capture too). */
+int aio_writer_open(struct aio_writer **out, const char *path, int format, uint32_t snap_len,
+                    uint16_t link_type, char *message);
+/* pcap: AIO_EINVAL when the frame's link type is not the file's. */
+int aio_writer_write(struct aio_writer *w, const struct aio_frame *frame);
+const char *aio_writer_message(const struct aio_writer *w);
+int aio_writer_flush(struct aio_writer *w);
+/* Flushes and frees; the first error there was, if any. */
+int aio_writer_close(struct aio_writer *w);
+
+/* ---- small change ---------------------------------------------------------------- */
+
+const char *aio_result_name(int result);
+/* Copies len bytes from offset of a frame, across segments; the number copied. */
+uint32_t aio_frame_copy(const struct aio_frame *frame, uint32_t offset, uint32_t len,
+                        uint8_t *out);
+
+#endif
