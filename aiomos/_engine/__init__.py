@@ -1,0 +1,1 @@
+"""All protocol knowledge, and the bridge to coroutines on top of it. See dev_notes.md."""

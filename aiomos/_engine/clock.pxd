@@ -1,0 +1,16 @@
+"""Engine time from the stamps of frames (semantics.md 4): never back, and no jump believed
+that the next frame takes back."""
+from libc.stdint cimport int64_t, uint64_t
+
+cdef struct Clock:
+    int64_t now               # engine time, ns
+    int64_t offset            # engine time = stamp + offset
+    int64_t last_stamp
+    bint started
+    uint64_t steps_back       # stamps before their predecessor: time stood still
+    uint64_t jumps            # stamps re-based
+
+# A stamp that can only be judged together with the one after it.
+cdef bint clock_needs_next(const Clock *c, int64_t stamp) noexcept nogil
+# Takes a stamp; next_stamp is that of the frame after it, or the same stamp when none comes.
+cdef int64_t clock_step(Clock *c, int64_t stamp, int64_t next_stamp) noexcept nogil

@@ -1,0 +1,28 @@
+"""Core: frames and times in; records and hook calls out. No clock, no socket, no loop.
+
+core_prepare() decodes a burst and fetches its flows' memory; core_input() then takes the
+frames one by one with the engine's time; core_tick() moves time without a frame. Records
+pile up until core_end_burst(). A capture file, a fuzzer, a test and a port drive the same
+functions (DESIGN.md section 1).
+"""
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+
+from aiomos._engine.shim cimport AIO_BURST_MAX, aio_frame
+from aiomos._engine.state cimport CoreState
+from aiomos._engine.wire cimport Packet
+
+cdef class Core:
+    cdef CoreState *state
+    cdef Packet *packets      # AIO_BURST_MAX of them: the present burst
+    cdef object keep          # what hook and match contexts point into
+
+    cdef void prepare(self, const aio_frame *frames, unsigned n) noexcept nogil
+    # Takes frame i of the prepared burst at engine time now.
+    cdef void take(self, unsigned i, int64_t now) noexcept nogil
+    # Lets engine timers fire up to now; False: the record buffer is full, call again after
+    # core_end_burst().
+    cdef bint advance(self, int64_t now) noexcept nogil
+    cdef void end_burst(self) noexcept nogil
+    # Ends open flows with this reason; False: not all yet (record buffer full).
+    cdef bint close_flows(self, uint8_t reason) noexcept nogil
+    cdef uint32_t sweep       # close_flows: where it stands

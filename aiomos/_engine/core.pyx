@@ -1,0 +1,276 @@
+"""The whole engine of one core in one handle."""
+from libc.stdint cimport uint16_t
+from libc.stdlib cimport calloc, free, malloc
+from libc.string cimport memset
+
+import os
+
+from aiomos._engine import names
+from aiomos._engine.clock cimport clock_step
+from aiomos._engine.flow cimport FLOW_CLIENT_LOW, FLOW_CLOSED, FLOW_UNLINKED, Flow
+from aiomos._engine.flowkey cimport flow_key
+from aiomos._engine.flowtable cimport (FlowSlot, table_find, table_free, table_home, table_init)
+from aiomos._engine.intrinsics cimport aio_prefetch, likely, unlikely
+from aiomos._engine.life cimport flow_bury, flow_forget, flow_open
+from aiomos._engine.limits cimport (CLIENT, CLOSE_REUSED, PROTO_TCP, PROTO_UDP, SCRATCH_SIZE,
+                                    SERVER)
+from aiomos._engine.pool cimport pool_clear, pool_init
+from aiomos._engine.shim cimport aio_frame_copy
+from aiomos._engine.state cimport (C_TCP_NO_FLOW, COUNTERS, HOOK_PACKET, CoreConfig, hook_fn,
+                                   records_full)
+from aiomos._engine.stream cimport STREAM_TOLD
+from aiomos._engine.tcp cimport (TCP_DONE, TCP_REOPEN_ANSWERED, tcp_arrives, tcp_assume_syn,
+                                 tcp_close, tcp_may_open, tcp_timer)
+from aiomos._engine.timers cimport wheel_init, wheel_pop, wheel_start
+from aiomos._engine.udp cimport udp_arrives, udp_timer
+from aiomos._engine.wire cimport (WIRE_BAD_LINK, WIRE_NEED_LINEAR, WIRE_OTHER, WIRE_STATUSES,
+                                  WIRE_TCP, WIRE_UDP, wire_decode)
+
+DEFAULTS = {
+    "embryonic": 20.0,
+    "established": 3600.0,
+    "closing": 600.0,
+    "linger": 60.0,
+    "udp_idle": 60.0,
+    "reorder_grace": 0.2,
+    "one_sided_grace": 1.0,
+    "max_flows": 1 << 22,
+    "memory": 4 << 30,
+    "pickup": True,
+    "vlan_in_key": False,
+}
+
+
+cdef inline int64_t to_ns(object seconds) except -1:
+    return <int64_t>round(seconds * 1e9)
+
+
+cdef class Core:
+    """The sans-io engine. Options are those of DEFAULTS, times in seconds, memory in bytes."""
+
+    def __cinit__(self, **options):
+        self.state = <CoreState *>calloc(1, sizeof(CoreState))
+        self.packets = <Packet *>calloc(AIO_BURST_MAX, sizeof(Packet))
+        if self.state == NULL or self.packets == NULL:
+            raise MemoryError
+        self.state.scratch = <uint8_t *>malloc(SCRATCH_SIZE)
+        if self.state.scratch == NULL:
+            raise MemoryError
+
+    def __init__(self, **options):
+        unknown = set(options) - set(DEFAULTS) - {"seed"}
+        if unknown:
+            raise TypeError(f"no such engine option: {', '.join(sorted(unknown))}")
+        self._configure({**DEFAULTS, **options})
+        seed = options.get("seed")
+        self._allocate(os.urandom(32) if seed is None else bytes(seed).ljust(32, b"\0")[:32])
+
+    def _configure(self, values):
+        cdef CoreConfig *config = &self.state.config
+        config.embryonic_ns = to_ns(values["embryonic"])
+        config.established_ns = to_ns(values["established"])
+        config.closing_ns = to_ns(values["closing"])
+        config.linger_ns = to_ns(values["linger"])
+        config.udp_ns = to_ns(values["udp_idle"])
+        config.reorder_grace_ns = to_ns(values["reorder_grace"])
+        config.one_sided_grace_ns = to_ns(values["one_sided_grace"])
+        config.max_flows = values["max_flows"]
+        config.memory = values["memory"]
+        config.pickup = values["pickup"]
+        config.vlan_in_key = values["vlan_in_key"]
+
+    def _allocate(self, bytes seed):
+        if table_init(&self.state.table, self.state.config.max_flows, seed) != 0:
+            raise MemoryError(f"no room for {self.state.config.max_flows} flows: lower max_flows")
+        wheel_init(&self.state.wheel, self.state.table.flows)
+        pool_init(&self.state.pool, self.state.config.memory)
+        self.state.next_flow_id = 1
+
+    def __dealloc__(self):
+        if self.state != NULL:
+            table_free(&self.state.table)
+            pool_clear(&self.state.pool)
+            free(self.state.scratch)
+        free(self.state)
+        free(self.packets)
+
+    # ---- a burst ------------------------------------------------------------------------
+
+    cdef void prepare(self, const aio_frame *frames, unsigned n) noexcept nogil:
+        """Decodes, then fetches slots, then flows: one latency for the burst, not one a frame."""
+        cdef CoreState *cs = self.state
+        cdef Packet *p
+        cdef const FlowSlot *slot
+        cdef unsigned i
+        for i in range(n):
+            p = &self.packets[i]
+            wire_decode(p, &frames[i], frames[i].data, frames[i].head_len)
+            if likely(p.status <= WIRE_UDP):
+                flow_key(p, &cs.table.seed, key_tag(cs, p))
+                aio_prefetch(table_home(&cs.table, p.hash))
+        for i in range(n):
+            p = &self.packets[i]
+            if likely(p.status <= WIRE_UDP):
+                slot = table_home(&cs.table, p.hash)
+                if slot.index:
+                    aio_prefetch(&cs.table.flows[slot.index])
+                    aio_prefetch(<char *>&cs.table.flows[slot.index] + 64)
+
+    cdef void take(self, unsigned i, int64_t now) noexcept nogil:
+        cdef CoreState *cs = self.state
+        cdef Packet *p = &self.packets[i]
+        cdef hook_fn hook = cs.hooks[HOOK_PACKET]
+        cs.now = now
+        cs.stamp = p.frame.time_ns
+        cs.frames += 1
+        cs.bytes += p.frame.cap_len
+        if unlikely(p.status == WIRE_NEED_LINEAR):
+            linearise(cs, p)
+        cs.by_status[p.status] += 1
+        if unlikely(hook != NULL):
+            hook(cs.hook_contexts[HOOK_PACKET], NULL, p, 0)
+        if likely(p.status <= WIRE_UDP):
+            flow_arrives(cs, p)
+
+    cdef bint advance(self, int64_t now) noexcept nogil:
+        cdef CoreState *cs = self.state
+        cdef Flow *f
+        if cs.wheel.tick == 0:
+            wheel_start(&cs.wheel, now)
+        cs.now = now
+        while cs.wheel.next_ns <= now:
+            if records_full(cs):
+                return False
+            f = wheel_pop(&cs.wheel, now)
+            if f == NULL:
+                break
+            if f.protocol == PROTO_TCP:
+                tcp_timer(cs, f)
+            else:
+                udp_timer(cs, f)
+        return True
+
+    cdef void end_burst(self) noexcept nogil:
+        """Records have been consumed: streams may be told about again, dead flows be freed."""
+        cdef CoreState *cs = self.state
+        cdef Flow *f
+        cdef uint32_t i
+        for i in range(cs.n_records):
+            f = cs.records[i].flow
+            if f.stream[0] != NULL:
+                f.stream[0].flags &= ~<uint16_t>STREAM_TOLD
+            if f.stream[1] != NULL:
+                f.stream[1].flags &= ~<uint16_t>STREAM_TOLD
+        cs.n_records = 0
+        flow_bury(cs)
+
+    cdef bint close_flows(self, uint8_t reason) noexcept nogil:
+        cdef CoreState *cs = self.state
+        cdef Flow *f
+        while self.sweep < cs.table.high:
+            if records_full(cs):
+                return False
+            self.sweep += 1
+            f = &cs.table.flows[self.sweep]
+            if f.index != 0 and not f.flags & (FLOW_CLOSED | FLOW_UNLINKED):
+                tcp_close(cs, f, reason)
+        self.sweep = 0
+        return True
+
+    # ---- for people and tests ---------------------------------------------------------------
+
+    @property
+    def now(self) -> float:
+        """Engine time in seconds since the epoch."""
+        return self.state.now / 1e9
+
+    def counters(self) -> dict[str, int]:
+        """Everything counted, by name; see names.COUNTERS."""
+        cdef CoreState *cs = self.state
+        found = {name: cs.counters[i] for i, name in enumerate(names.COUNTERS)}
+        found.update({name: cs.by_status[i] for i, name in enumerate(names.STATUSES)})
+        found["frames"] = cs.frames
+        found["bytes"] = cs.bytes
+        found["clock_steps_back"] = cs.clock.steps_back
+        found["clock_jumps"] = cs.clock.jumps
+        return found
+
+    def usage(self) -> dict[str, int]:
+        """What is held now: flows, timers, blocks and bytes of buffers (0 when all is idle)."""
+        cdef CoreState *cs = self.state
+        return {
+            "flows": cs.table.linked,
+            "flow_entries": cs.table.live,
+            "timers": cs.wheel.armed,
+            "blocks": cs.pool.blocks,
+            "buffer_bytes": cs.pool.used,
+            "buffer_bytes_peak": cs.pool.peak,
+            "heap_calls": cs.pool.heap,
+            "flow_size": sizeof(Flow),
+            "index_bytes": (<uint64_t>cs.table.mask + 1) * sizeof(FlowSlot),
+        }
+
+
+cdef inline uint16_t key_tag(const CoreState *cs, const Packet *p) noexcept nogil:
+    if cs.config.vlan_in_key and p.n_vlan:
+        return p.vlan[p.n_vlan - 1] & 0xFFF
+    return 0
+
+
+cdef void linearise(CoreState *cs, Packet *p) noexcept nogil:
+    """Headers that lie across segments: decode a contiguous copy of the frame instead."""
+    cdef uint32_t n = aio_frame_copy(p.frame, 0, SCRATCH_SIZE, cs.scratch)
+    wire_decode(p, p.frame, cs.scratch, n)
+    p.linear = 1
+    if p.payload_off + p.payload_cap > n:
+        p.payload_cap = n - p.payload_off if p.payload_off < n else 0
+    if p.status <= WIRE_UDP:
+        flow_key(p, &cs.table.seed, key_tag(cs, p))
+
+
+cdef inline int end_of(const Flow *f, const Packet *p) noexcept nogil:
+    """Which end sent it."""
+    return CLIENT if p.from_low == ((f.flags & FLOW_CLIENT_LOW) != 0) else SERVER
+
+
+cdef void flow_arrives(CoreState *cs, Packet *p) noexcept nogil:
+    cdef Flow *f = table_find(&cs.table, p)
+    cdef int s
+    if unlikely(f == NULL):
+        f = open_for(cs, p)
+        if f == NULL:
+            return
+    s = end_of(f, p)
+    if likely(p.protocol == PROTO_TCP):
+        if unlikely(tcp_arrives(cs, f, p, s) != TCP_DONE):
+            reopen(cs, f, p, s)
+    else:
+        udp_arrives(cs, f, p, s)
+
+
+cdef Flow *open_for(CoreState *cs, Packet *p) noexcept nogil:
+    cdef int sender = CLIENT
+    if p.protocol == PROTO_TCP:
+        sender = tcp_may_open(cs, p)
+        if sender < 0:
+            cs.counters[C_TCP_NO_FLOW] += 1
+            return NULL
+    return flow_open(cs, p, sender)
+
+
+cdef void reopen(CoreState *cs, Flow *old, Packet *p, int s) noexcept nogil:
+    """Another connection on the addresses of an old one (semantics.md 12)."""
+    cdef bint answered = p.flags & 0x10 != 0
+    cdef uint32_t isn = old.reuse_isn
+    cdef uint8_t scale = old.reuse_scale
+    cdef Flow *f
+    old.h[s].packets -= 1
+    tcp_close(cs, old, CLOSE_REUSED)
+    flow_forget(cs, old)
+    f = flow_open(cs, p, SERVER if answered else CLIENT)
+    if f == NULL:
+        return
+    s = end_of(f, p)
+    if answered:
+        tcp_assume_syn(cs, f, 1 - s, isn, scale)
+    tcp_arrives(cs, f, p, s)

@@ -1,0 +1,102 @@
+"""What the engine knows of one connection: two cache lines that every packet touches, then the rest.
+
+Memory of a flow, and nothing else of it: behaviour is in tcp.pyx and udp.pyx, birth and
+death in flowtable.pyx.
+"""
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+
+from aiomos._engine.stream cimport Stream
+
+# Half.flags: what is known of what this end sent.
+cdef enum:
+    HALF_SEEN = 0x001         # at least one packet of this end was seen
+    HALF_SYN = 0x002          # its SYN was seen
+    HALF_SYNCED = 0x004       # isn and nxt hold (from a SYN, picked up, or told by the peer's ACK)
+    HALF_ACKING = 0x008       # it acknowledged its peer's SYN: ack and edge hold
+    HALF_FIN = 0x010          # its FIN was seen; fin holds
+    HALF_FIN_DONE = 0x020     # everything before its FIN was seen, and the FIN itself
+    HALF_FIN_ACKED = 0x040
+    HALF_RST = 0x080          # it sent a RST (valid or not)
+    HALF_SCALING = 0x100      # its SYN offered window scaling
+    HALF_INFERRED = 0x200     # isn and nxt come from the peer's ACK alone
+# Flow.flags.
+cdef enum:
+    FLOW_OPEN = 0x0001        # both SYNs acknowledged, no FIN and no RST yet: the fast path
+    FLOW_ESTABLISHED = 0x0002 # was open at some time
+    FLOW_CLOSED = 0x0004      # has its CloseReason; the entry lingers for late packets
+    FLOW_MIDSTREAM = 0x0008   # picked up without a SYN
+    FLOW_CLIENT_LOW = 0x0010  # the client is the canonical low end
+    FLOW_DATA = 0x0020        # payload was accepted
+    FLOW_UNLINKED = 0x0040    # no longer in the table: freed with its last view
+    FLOW_QUEUED = 0x0080      # on the list of flows to look at after the burst (bridge)
+    FLOW_REUSE_SYN = 0x0100   # reuse_isn holds: a SYN on a live connection, not answered yet
+    FLOW_IN_WHEEL = 0x0200
+    FLOW_DYING = 0x0400       # unlinked in this burst; records may still name it
+
+# Endpoint states (RFC 9293 section 3.3.2).
+cdef enum:
+    TCP_CLOSED = 0
+    TCP_LISTEN = 1
+    TCP_SYN_SENT = 2
+    TCP_SYN_RECEIVED = 3
+    TCP_ESTABLISHED = 4
+    TCP_FIN_WAIT_1 = 5
+    TCP_FIN_WAIT_2 = 6
+    TCP_CLOSE_WAIT = 7
+    TCP_CLOSING = 8
+    TCP_LAST_ACK = 9
+    TCP_TIME_WAIT = 10
+
+# One end of a connection, by what it sent. 40 bytes.
+cdef struct Half:
+    uint64_t offset           # 64-bit stream offset that nxt stands for
+    uint32_t isn              # initial sequence number
+    uint32_t nxt              # first sequence number its peer has not received in order
+    uint32_t top              # one past the highest sequence number it has sent
+    uint32_t ack              # highest acknowledgement it has sent (of the peer's bytes)
+    uint32_t edge             # right edge of the widest window it has offered its peer
+    uint32_t fin              # sequence number of its FIN
+    uint32_t packets
+    uint16_t flags            # HALF_*
+    uint8_t state             # TCP_*; written by set_state() alone
+    uint8_t scale             # shift of its window field
+
+cdef struct Flow:
+    # -- hot: 128 bytes ------------------------------------------------------------
+    uint64_t k0               # canonical key (flowkey.pxd)
+    uint64_t k1
+    int64_t last_ns           # engine time of the last packet
+    Stream *stream[2]         # bytes kept of each end; NULL: counted, not kept
+    uint32_t flags            # FLOW_*
+    uint32_t index            # its own number in the slab
+    Half h[2]                 # CLIENT, SERVER
+    # -- cold ------------------------------------------------------------------------
+    void *views               # chain of Python objects that look at this flow (bridge)
+    uint64_t id
+    uint64_t waiting          # handlers that match and have not started yet (mask)
+    int64_t start_ns          # capture stamp of the first packet
+    int64_t born_ns           # the same in engine time
+    uint32_t timer_next       # wheel list, or free list of the slab
+    uint32_t timer_prev
+    uint32_t timer_tick       # when the wheel looks at it
+    uint32_t hash
+    uint16_t timer_slot
+    uint8_t protocol
+    uint8_t ip_version
+    uint8_t close_reason      # CLOSE_*
+    uint8_t n_vlan
+    uint16_t ports[2]         # CLIENT, SERVER
+    uint16_t mss[2]           # announced, 0 = not seen
+    uint16_t vlan[2]
+    uint8_t address[2][16]    # CLIENT, SERVER; IPv4 in the first four bytes
+    uint8_t mac[2][6]
+    uint32_t reuse_isn        # of a SYN seen while established
+    uint32_t other_isn        # an earlier SYN of the client, or SYN-ACK of the server
+    uint32_t retransmissions[2]
+    uint32_t gaps[2]
+    uint8_t reuse_scale
+    uint8_t sides             # bit mask: which sides its handlers want to read
+
+# The only writer of Half.state.
+cdef inline void set_state(Flow *f, int side, uint8_t state) noexcept nogil:
+    f.h[side].state = state

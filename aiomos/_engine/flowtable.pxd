@@ -1,0 +1,43 @@
+"""All flows of a core: a slab of entries that never move, and an open-addressing index.
+
+The slab is reserved address space that the system fills as it is touched; entries keep
+their address for life, so others hold plain pointers. The index holds (hash, number)
+pairs with linear probing and no tombstones; it doubles when half full, which is the only
+time that a flow's birth asks the system for memory.
+"""
+from libc.stdint cimport uint32_t, uint64_t, uint8_t
+
+from aiomos._engine.flow cimport Flow
+from aiomos._engine.flowkey cimport KeySeed
+from aiomos._engine.wire cimport Packet
+
+cdef struct FlowSlot:
+    uint32_t hash
+    uint32_t index            # 0 = empty
+
+cdef struct FlowTable:
+    FlowSlot *slots
+    uint32_t mask             # number of slots - 1
+    uint32_t linked           # flows in the index
+    uint32_t live             # entries in use, those unlinked but still viewed included
+    uint32_t high             # entries ever touched
+    uint32_t capacity         # most flows
+    uint32_t free_head        # list of entries to use again
+    Flow *flows               # the slab
+    uint64_t refused          # births refused: table full
+    KeySeed seed
+
+cdef int table_init(FlowTable *t, uint32_t capacity, const uint8_t *seed) noexcept nogil
+cdef void table_free(FlowTable *t) noexcept nogil
+# The flow of a keyed packet, or NULL.
+cdef Flow *table_find(FlowTable *t, const Packet *p) noexcept nogil
+# A zeroed entry linked under the packet's key; NULL when the table is full.
+cdef Flow *table_add(FlowTable *t, const Packet *p) noexcept nogil
+# Takes a flow out of the index; its entry stays until table_release().
+cdef void table_unlink(FlowTable *t, Flow *f) noexcept nogil
+cdef void table_release(FlowTable *t, Flow *f) noexcept nogil
+
+# First of two steps that hide the memory latency of a burst: fetch the slot, then
+# (table_prefetch_flow) the entry that it names.
+cdef inline const FlowSlot *table_home(const FlowTable *t, uint32_t hash) noexcept nogil:
+    return &t.slots[hash & t.mask]

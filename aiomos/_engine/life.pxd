@@ -1,0 +1,24 @@
+"""Birth, start and end of a flow: what TCP and UDP have in common."""
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+
+from aiomos._engine.flow cimport Flow
+from aiomos._engine.state cimport CoreState
+from aiomos._engine.wire cimport Packet
+
+# A flow for a keyed packet whose sender is end `sender` (CLIENT or SERVER); NULL: table full.
+cdef Flow *flow_open(CoreState *cs, Packet *p, int sender) noexcept nogil
+# Lets the handlers begin that wait for this point (StartPoint).
+cdef void flow_start(CoreState *cs, Flow *f, int point) noexcept nogil
+# Keeps the bytes of a side from here on, if its handlers want them.
+cdef void flow_keep(CoreState *cs, Flow *f, int side) noexcept nogil
+# Something for readers of a side: told once a burst.
+cdef void flow_tell(CoreState *cs, Flow *f, int side) noexcept nogil
+# Ends a flow. Its entry lingers for late packets.
+cdef void flow_close(CoreState *cs, Flow *f, uint8_t reason) noexcept nogil
+# Takes the entry out of table and wheel; freed after the burst, and after its last view.
+cdef void flow_forget(CoreState *cs, Flow *f) noexcept nogil
+cdef void flow_arm(CoreState *cs, Flow *f, int64_t due_ns) noexcept nogil
+# Gives entries back whose records have been consumed.
+cdef void flow_bury(CoreState *cs) noexcept nogil
+# Nobody looks at a flow any more: its bytes are counted from here on, not kept.
+cdef void flow_unviewed(CoreState *cs, Flow *f) noexcept nogil

@@ -1,0 +1,165 @@
+"""A flow's path: open, start (handlers), close (reason), forget (out of the table), bury."""
+from libc.stdint cimport uint16_t
+from libc.string cimport memcpy
+
+from aiomos._engine.flow cimport (FLOW_CLIENT_LOW, FLOW_CLOSED, FLOW_DYING, FLOW_OPEN,
+                                  FLOW_UNLINKED)
+from aiomos._engine.flowtable cimport table_add, table_release, table_unlink
+from aiomos._engine.limits cimport CLIENT, CLOSE_CAPTURE_END, CLOSE_FIN, CLOSE_RESET, SERVER
+from aiomos._engine.state cimport (C_FLOWS, C_FLOWS_CLOSED, C_MEMORY, C_TABLE_FULL,
+                                   HOOK_FLOW_END, HOOK_FLOW_START, RECORD_CLOSE, RECORD_SIDE,
+                                   RECORD_START, Record, hook_fn, record_add)
+from aiomos._engine.stream cimport (STREAM_ENDED, STREAM_EOF, STREAM_INCOMPLETE, STREAM_RESET,
+                                    STREAM_TOLD, Stream, stream_drop, stream_end, stream_new)
+from aiomos._engine.timers cimport wheel_arm, wheel_disarm
+from aiomos._engine.wire cimport packet_dst, packet_src
+
+
+cdef void keep_addresses(Flow *f, const Packet *p, int sender) noexcept nogil:
+    cdef int size = 4 if p.ip_version == 4 else 16
+    cdef int i
+    memcpy(f.address[sender], packet_src(p), size)
+    memcpy(f.address[1 - sender], packet_dst(p), size)
+    f.ports[sender] = p.sport
+    f.ports[1 - sender] = p.dport
+    if p.link != NULL:
+        memcpy(f.mac[sender], p.link + 6, 6)
+        memcpy(f.mac[1 - sender], p.link, 6)
+    f.n_vlan = min(p.n_vlan, <uint8_t>2)
+    for i in range(f.n_vlan):
+        f.vlan[i] = p.vlan[i]
+
+
+cdef inline void call_hook(CoreState *cs, int kind, Flow *f, Packet *p, int event) noexcept nogil:
+    cdef hook_fn hook = cs.hooks[kind]
+    if hook != NULL:
+        hook(cs.hook_contexts[kind], f, p, event)
+
+
+cdef Flow *flow_open(CoreState *cs, Packet *p, int sender) noexcept nogil:
+    cdef Flow *f = table_add(&cs.table, p)
+    if f == NULL:
+        cs.counters[C_TABLE_FULL] += 1
+        return NULL
+    f.protocol = p.protocol
+    f.ip_version = p.ip_version
+    if p.from_low == (sender == CLIENT):
+        f.flags |= FLOW_CLIENT_LOW
+    keep_addresses(f, p, sender)
+    f.id = cs.next_flow_id
+    cs.next_flow_id += 1
+    f.start_ns = cs.stamp
+    f.born_ns = cs.now
+    f.last_ns = cs.now
+    cs.counters[C_FLOWS] += 1
+    if cs.match != NULL:
+        f.waiting = cs.match(cs.match_context, f, p)
+        f.sides = (<uint8_t>((f.waiting & cs.sides_masks[CLIENT]) != 0)
+                   | <uint8_t>((f.waiting & cs.sides_masks[SERVER]) != 0) << 1)
+    call_hook(cs, HOOK_FLOW_START, f, p, 0)
+    return f
+
+
+cdef void flow_keep(CoreState *cs, Flow *f, int side) noexcept nogil:
+    """Refused memory leaves the side as one that is counted, not kept."""
+    if f.stream[side] != NULL or not (f.sides >> side) & 1:
+        return
+    f.stream[side] = stream_new(&cs.pool, f.h[side].offset)
+    if f.stream[side] == NULL:
+        cs.counters[C_MEMORY] += 1
+
+
+cdef void flow_start(CoreState *cs, Flow *f, int point) noexcept nogil:
+    cdef uint64_t mask = f.waiting & cs.start_masks[point]
+    cdef Record *r
+    cdef int side
+    if mask == 0:
+        return
+    f.waiting &= ~mask
+    r = record_add(cs, f, RECORD_START, 0)
+    r.mask = mask
+    for side in range(2):
+        flow_keep(cs, f, side)
+        r.position[side] = 0
+        r.missing[side] = 0
+        if f.stream[side] != NULL:
+            r.position[side] = stream_end(f.stream[side])
+            r.missing[side] = f.stream[side].missing
+
+
+cdef void flow_tell(CoreState *cs, Flow *f, int side) noexcept nogil:
+    cdef Stream *s = f.stream[side]
+    if s == NULL or s.flags & STREAM_TOLD:
+        return
+    s.flags |= STREAM_TOLD
+    record_add(cs, f, RECORD_SIDE, <uint8_t>side)
+
+
+cdef void flow_close(CoreState *cs, Flow *f, uint8_t reason) noexcept nogil:
+    cdef int side
+    if f.flags & FLOW_CLOSED:
+        return
+    f.flags |= FLOW_CLOSED
+    f.flags &= ~<uint32_t>FLOW_OPEN
+    f.close_reason = reason
+    cs.counters[C_FLOWS_CLOSED] += 1
+    for side in range(2):
+        end_stream(cs, f, side, reason)
+    call_hook(cs, HOOK_FLOW_END, f, NULL, reason)
+    record_add(cs, f, RECORD_CLOSE, reason)
+    flow_arm(cs, f, f.last_ns + cs.config.linger_ns)
+
+
+cdef void end_stream(CoreState *cs, Flow *f, int side, uint8_t reason) noexcept nogil:
+    cdef Stream *s = f.stream[side]
+    if s == NULL:
+        return
+    s.flags |= STREAM_ENDED
+    if not s.flags & STREAM_EOF:
+        s.flags |= STREAM_RESET if reason == CLOSE_RESET else STREAM_INCOMPLETE
+        s.flags |= STREAM_EOF
+    flow_tell(cs, f, side)
+
+
+cdef void flow_forget(CoreState *cs, Flow *f) noexcept nogil:
+    if f.flags & FLOW_UNLINKED:
+        return
+    wheel_disarm(&cs.wheel, f)
+    table_unlink(&cs.table, f)
+    f.flags |= FLOW_DYING
+    f.timer_prev = 0
+    f.timer_next = 0 if cs.dying == NULL else cs.dying.index
+    cs.dying = f
+
+
+cdef void flow_arm(CoreState *cs, Flow *f, int64_t due_ns) noexcept nogil:
+    if not f.flags & FLOW_UNLINKED:
+        wheel_arm(&cs.wheel, f, max(due_ns, cs.now + 1))
+
+
+cdef void drop_streams(Flow *f) noexcept nogil:
+    cdef int side
+    for side in range(2):
+        if f.stream[side] != NULL:
+            stream_drop(f.stream[side])
+            f.stream[side] = NULL
+
+
+cdef void flow_bury(CoreState *cs) noexcept nogil:
+    cdef Flow *f = cs.dying
+    cdef uint32_t following
+    cs.dying = NULL
+    while f != NULL:
+        following = f.timer_next
+        f.flags &= ~<uint32_t>FLOW_DYING
+        drop_streams(f)
+        if f.views == NULL:
+            table_release(&cs.table, f)
+        f = &cs.table.flows[following] if following else NULL
+
+
+cdef void flow_unviewed(CoreState *cs, Flow *f) noexcept nogil:
+    f.views = NULL
+    drop_streams(f)
+    if f.flags & FLOW_UNLINKED and not f.flags & FLOW_DYING:
+        table_release(&cs.table, f)

@@ -1,0 +1,73 @@
+"""Names for people of what the engine counts and tells, in the order of its enumerations."""
+
+COUNTERS = (
+    "tcp_retransmitted",
+    "tcp_out_of_order",
+    "tcp_outside_window",
+    "tcp_bad_flags",
+    "tcp_no_ack",
+    "tcp_bad_rst",
+    "tcp_bad_ack",
+    "tcp_challenged_syn",
+    "tcp_differing",
+    "tcp_beyond_fin",
+    "tcp_no_flow",
+    "tcp_bad_options",
+    "gaps",
+    "gap_bytes",
+    "flows",
+    "flows_closed",
+    "table_full",
+    "memory_refused",
+    "udp_dropped",
+    "slow_reader_bytes",
+    "unread_side",
+    "late_packets",
+)
+
+STATUSES = (
+    "tcp",
+    "udp",
+    "other_ip",
+    "fragments",
+    "not_ip",
+    "incomplete",
+    "unknown_link_type",
+    "truncated_header",
+    "bad_link_header",
+    "bad_ip4_header",
+    "bad_ip4_length",
+    "bad_ip6_header",
+    "bad_ip6_length",
+    "bad_ip6_extension",
+    "bad_tcp_header",
+    "bad_udp_length",
+)
+
+#: Statuses of frames that are malformed, not merely of another kind.
+MALFORMED = STATUSES[7:]
+
+CLOSE_REASONS = (
+    "",
+    "FIN",
+    "RESET",
+    "TIMEOUT",
+    "REUSED",
+    "EVICTED",
+    "CAPTURE_END",
+    "SHUTDOWN",
+    "HANDLER_DROP",
+    "HANDLER_RESET",
+)
+
+GAP_CAUSES = (
+    "lost",
+    "acked_unseen",
+    "capture_drop",
+    "out_of_order_limit",
+    "memory",
+    "midstream",
+    "snap_length",
+    "urgent",
+    "slow_reader",
+)

@@ -1,0 +1,45 @@
+"""Python owners of what dpdk_shim opens: sources of frames, and writers of captures.
+
+An owner is never half open: it is made without a constructor, then given the C object,
+then handed out. The engine takes ``source.src`` once and uses its operations; it sees to
+it that the source is not closed while it does.
+"""
+from libc.stdint cimport uint16_t
+
+from .shim cimport aio_frame, aio_source, aio_source_stats, aio_writer
+
+
+cdef class Source:
+    cdef aio_source *src                 # NULL once closed
+    cdef readonly str name               # for people: file names, "memory"
+    cdef readonly int result             # 0, or the negative result that reading ended with
+    cdef aio_source_stats last_stats     # as it was closed with
+    cdef str last_message
+
+    @staticmethod
+    cdef Source adopt(aio_source *src, str name)
+    cdef aio_source *open_source(self) except NULL  # raises SourceError once closed
+    cdef int burst(self, aio_frame *frames, unsigned max_frames) except? -1
+
+
+cdef class MemorySource(Source):
+    cdef uint16_t link_type              # of frames pushed without one
+
+
+cdef class HeldFrame:
+    cdef Source source
+    cdef aio_frame frame
+    cdef bint held
+
+    @staticmethod
+    cdef HeldFrame adopt(Source source, const aio_frame *frame)
+    cdef aio_source *held_source(self) except NULL
+
+
+cdef class Writer:
+    cdef aio_writer *writer              # NULL once closed
+    cdef readonly str name
+
+    cdef aio_writer *open_writer(self) except NULL
+    cdef int write_frame(self, const aio_frame *frame) noexcept nogil
+    cdef int check(self, int result) except -1

@@ -1,0 +1,130 @@
+"""All that one core owns, handed to every protocol module, and the two ways out of it.
+
+*Records* are appended to a bounded buffer and consumed after the burst. *Hooks* are C
+functions called in place, with the packet at hand, NULL where nobody subscribed. Inside a
+hook nothing is freed and no hook is called (semantics.md 2).
+"""
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+
+from aiomos._engine.clock cimport Clock
+from aiomos._engine.flow cimport Flow
+from aiomos._engine.flowtable cimport FlowTable
+from aiomos._engine.pool cimport Pool
+from aiomos._engine.timers cimport Wheel
+from aiomos._engine.wire cimport WIRE_STATUSES, Packet
+
+# RecordKind
+cdef enum:
+    RECORD_START = 0          # handlers in `mask` begin; a, b: where their two cursors stand
+    RECORD_SIDE = 1           # bytes, a gap or an end on `side`: look at its stream
+    RECORD_ESTABLISHED = 2
+    RECORD_CLOSE = 3          # side: CLOSE_*; the last of a flow
+    RECORD_DATAGRAM = 4       # UDP: the queue of the flow has more
+
+cdef struct Record:
+    Flow *flow
+    uint64_t mask
+    int64_t time_ns           # engine time
+    uint64_t position[2]      # START: positions in the two streams ...
+    uint64_t missing[2]       # ... and bytes in gaps before them
+    uint8_t kind              # RecordKind
+    uint8_t side
+
+cdef enum:
+    RECORDS = 1024            # size of the buffer
+    RECORDS_SPARE = 32        # most that one frame or one timer can bring: burst ends before
+    START_POINTS = 3
+
+# StartPoint: when a handler begins (App.tcp's start=).
+cdef enum:
+    START_SYN = 0
+    START_ESTABLISHED = 1
+    START_DATA = 2
+
+cdef enum:
+    HOOK_CONTINUE = 0
+
+cdef enum:
+    HOOK_PACKET = 0           # every frame, before its flow is looked up
+    HOOK_FLOW_START = 1       # a flow was born (no Python object yet)
+    HOOK_FLOW_END = 2
+    HOOKS = 3
+
+ctypedef int (*hook_fn)(void *context, Flow *flow, Packet *packet, int event) noexcept nogil
+ctypedef uint64_t (*match_fn)(void *context, Flow *flow, Packet *packet) noexcept nogil
+
+# Counter: everything counted, by name; names.py has the same list for people.
+cdef enum:
+    C_TCP_RETRANSMITTED = 0   # segments that brought nothing new
+    C_TCP_OUT_OF_ORDER = 1    # segments that came before bytes in front of them
+    C_TCP_OUTSIDE_WINDOW = 2  # bytes beyond the receiver's window: not delivered
+    C_TCP_BAD_FLAGS = 3       # SYN+FIN, SYN+RST, FIN+RST, none at all
+    C_TCP_NO_ACK = 4          # data or FIN without ACK flag in a synchronised state
+    C_TCP_BAD_RST = 5         # resets that are not valid (RFC 5961)
+    C_TCP_BAD_ACK = 6         # acknowledges what was never sent, before establishment
+    C_TCP_CHALLENGED_SYN = 7  # SYN on a live connection
+    C_TCP_DIFFERING = 8       # retransmissions with other bytes
+    C_TCP_BEYOND_FIN = 9
+    C_TCP_NO_FLOW = 10        # segments that open no flow: RST, or pickup is off
+    C_TCP_OPTIONS = 11        # malformed option lists
+    C_GAPS = 12
+    C_GAP_BYTES = 13
+    C_FLOWS = 14              # born
+    C_FLOWS_CLOSED = 15
+    C_TABLE_FULL = 16         # births refused
+    C_MEMORY = 17             # bytes not kept because the budget was used up
+    C_UDP_DROPPED = 18        # datagrams beyond their flow's bound
+    C_SLOW_READER = 19        # bytes cut because a handler did not read
+    C_UNREAD_SIDE = 20        # sides stopped because nobody ever read them
+    C_LATE = 21               # packets for flows that had closed
+    COUNTERS = 22
+
+cdef struct CoreConfig:
+    int64_t embryonic_ns      # handshake not finished, since its last packet
+    int64_t established_ns    # idle, open
+    int64_t closing_ns        # idle, one FIN seen
+    int64_t linger_ns         # closed entries stay for late packets (RFC 9293: TIME-WAIT)
+    int64_t udp_ns
+    int64_t reorder_grace_ns  # acknowledged, but not seen
+    int64_t one_sided_grace_ns
+    uint32_t max_flows
+    uint64_t memory           # budget of buffers, bytes
+    bint pickup               # follow connections whose SYN was not seen
+    bint vlan_in_key
+
+cdef struct CoreState:
+    FlowTable table
+    Wheel wheel
+    Pool pool
+    Clock clock
+    CoreConfig config
+    int64_t now               # engine time
+    int64_t stamp             # capture stamp of the present frame
+    uint64_t next_flow_id
+    uint32_t n_records
+    Record records[RECORDS]
+    Flow *dying               # unlinked in this burst, chained by timer_next
+    hook_fn hooks[HOOKS]
+    void *hook_contexts[HOOKS]
+    match_fn match            # handlers that want a flow (mask); NULL: nobody
+    void *match_context
+    uint64_t start_masks[START_POINTS]
+    uint64_t sides_masks[2]   # handlers that read the client's, the server's side
+    uint64_t frames
+    uint64_t bytes
+    uint64_t by_status[WIRE_STATUSES]
+    uint64_t counters[COUNTERS]
+    uint8_t *scratch          # frames made contiguous
+
+# Appends a record; the caller of the protocol modules made sure that there is room.
+cdef inline Record *record_add(CoreState *cs, Flow *f, uint8_t kind, uint8_t side) noexcept nogil:
+    cdef Record *r = &cs.records[cs.n_records]
+    cs.n_records += 1
+    r.flow = f
+    r.kind = kind
+    r.side = side
+    r.time_ns = cs.now
+    return r
+
+cdef inline bint records_full(const CoreState *cs) noexcept nogil:
+    return cs.n_records > RECORDS - RECORDS_SPARE

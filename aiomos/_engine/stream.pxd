@@ -1,0 +1,102 @@
+"""The bytes of one direction, as the receiver got them, kept until every reader has them.
+
+Three numberings meet here. *Sequence numbers* are TCP's. *Offsets* are 64-bit and count
+every byte from the first, gaps included: what users see. *Positions* count only bytes
+that were delivered: where in the buffer something is. Gaps stand between positions, and
+offset = position + bytes missing before it.
+
+A stream belongs to a flow and its views together; it holds no Python object.
+"""
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+
+from aiomos._engine.pool cimport Pool
+from aiomos._engine.shim cimport aio_frame
+
+cdef enum:
+    STREAM_EOF = 1            # nothing will follow: FIN, or the flow ended
+    STREAM_RESET = 2          # ended by a reset: readers raise after the last byte
+    STREAM_STOPPED = 4        # never read again: bytes are counted, not kept
+    STREAM_UNREAD = 64        # filled up before anybody read it: what follows is one gap
+    STREAM_TOLD = 8           # the bridge has a record about it in this burst
+    STREAM_INCOMPLETE = 16    # the end was cut: capture end, timeout, eviction
+    STREAM_ENDED = 32         # the flow is over (with or without FIN of this side)
+
+# Bytes of a frame: contiguous at data, or (data NULL) somewhere in its chain.
+cdef struct Span:
+    const uint8_t *data
+    const aio_frame *frame
+    uint32_t offset
+    uint32_t length
+
+cdef struct GapMark:
+    uint64_t position         # in front of the byte that stands here
+    uint64_t offset           # of the first missing byte
+    uint64_t length
+    uint32_t cause            # GAP_*
+
+# Bytes that came early: sequence numbers [seq, seq + length).
+cdef struct Piece:
+    uint8_t *data
+    uint32_t seq
+    uint32_t length
+    uint32_t room             # size of the block at data
+
+# How far one reader has come. Lives in its Python object.
+cdef struct Cursor:
+    Cursor *next
+    Stream *stream            # NULL: not attached
+    uint64_t position
+    uint64_t skipped          # bytes in gaps passed: offset = position + skipped
+    uint64_t gaps_passed      # number of the next gap mark to meet
+
+cdef struct Stream:
+    Pool *pool
+    uint8_t *buffer
+    Cursor *cursors
+    Piece *pieces             # out-of-order store, by sequence number
+    GapMark *marks
+    uint64_t base             # position of the first byte in the buffer
+    uint64_t marks_gone       # gap marks that every reader has passed
+    uint64_t missing          # bytes in gaps so far
+    int64_t grace_due         # when the hole at nxt becomes a gap; 0: no time set
+    uint32_t grace_ack        # up to which sequence number
+    uint32_t size             # of the buffer block
+    uint32_t start            # first byte kept
+    uint32_t fill             # bytes kept
+    uint32_t pieces_size      # of the block, in bytes
+    uint32_t marks_size
+    uint32_t n_pieces
+    uint32_t early            # bytes in pieces
+    uint16_t n_marks
+    uint16_t flags            # STREAM_*
+    uint32_t references       # flow and views
+
+# A stream whose first byte has this offset; one reference; NULL when memory is refused.
+cdef Stream *stream_new(Pool *pool, uint64_t offset) noexcept nogil
+cdef void stream_drop(Stream *s) noexcept nogil       # gives one reference back
+cdef uint64_t stream_end(const Stream *s) noexcept nogil   # position behind the last byte
+# Delivers bytes. False when memory was refused: nothing was taken, the caller makes a gap.
+cdef bint stream_append(Stream *s, const Span *span) noexcept nogil
+cdef bint stream_append_bytes(Stream *s, const uint8_t *data, uint32_t length) noexcept nogil
+cdef void stream_gap(Stream *s, uint64_t length, uint32_t cause) noexcept nogil
+# Throws away delivered bytes from position on: one slow_reader gap. Their number.
+cdef uint64_t stream_cut(Stream *s, uint64_t position) noexcept nogil
+
+# Begins to read at a position; missing is the number of bytes in gaps before it.
+cdef void cursor_attach(Cursor *c, Stream *s, uint64_t position, uint64_t missing) noexcept nogil
+cdef void cursor_detach(Cursor *c) noexcept nogil
+# Bytes that can be read before the next gap or the end.
+cdef uint64_t cursor_available(const Cursor *c) noexcept nogil
+cdef const uint8_t *cursor_data(const Cursor *c) noexcept nogil
+cdef void cursor_consume(Cursor *c, uint64_t n) noexcept nogil
+# The gap that stands right at the cursor, or NULL.
+cdef const GapMark *cursor_gap(const Cursor *c) noexcept nogil
+cdef void cursor_pass_gap(Cursor *c) noexcept nogil
+
+cdef inline void span_cut_front(Span *s, uint32_t n) noexcept nogil:
+    s.offset += n
+    s.length -= n
+    if s.data != NULL:
+        s.data += n
+
+cdef void span_copy(const Span *s, uint32_t at, uint32_t n, uint8_t *out) noexcept nogil

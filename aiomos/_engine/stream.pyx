@@ -1,0 +1,295 @@
+"""Delivered bytes of one direction: append at the end, read through cursors, trim behind
+the slowest of them."""
+from libc.string cimport memcpy, memmove, memset
+
+from aiomos._engine.intrinsics cimport likely, unlikely
+from aiomos._engine.limits cimport GAP_SLOW_READER
+from aiomos._engine.pool cimport pool_get, pool_put
+from aiomos._engine.shim cimport aio_frame_copy
+
+cdef enum:
+    FIRST_BUFFER = 2048
+
+
+cdef void span_copy(const Span *s, uint32_t at, uint32_t n, uint8_t *out) noexcept nogil:
+    if likely(s.data != NULL):
+        memcpy(out, s.data + at, n)
+    else:
+        aio_frame_copy(s.frame, s.offset + at, n, out)
+
+
+# ---- birth and end ---------------------------------------------------------------------
+
+cdef Stream *stream_new(Pool *pool, uint64_t offset) noexcept nogil:
+    cdef uint32_t got = 0
+    cdef Stream *s = <Stream *>pool_get(pool, sizeof(Stream), &got)
+    if s == NULL:
+        return NULL
+    memset(s, 0, sizeof(Stream))
+    s.pool = pool
+    s.base = offset
+    s.references = 1
+    return s
+
+
+cdef void stream_drop(Stream *s) noexcept nogil:
+    cdef uint32_t i
+    s.references -= 1
+    if s.references:
+        return
+    drop_buffer(s)
+    for i in range(s.n_pieces):
+        pool_put(s.pool, s.pieces[i].data, s.pieces[i].room)
+    if s.pieces != NULL:
+        pool_put(s.pool, s.pieces, s.pieces_size)
+    if s.marks != NULL:
+        pool_put(s.pool, s.marks, s.marks_size)
+    pool_put(s.pool, s, block_size(sizeof(Stream)))
+
+
+cdef inline uint32_t block_size(uint32_t size) noexcept nogil:
+    """What pool_get() gives for size."""
+    cdef uint32_t block = 64
+    while block < size:
+        block <<= 1
+    return block
+
+
+cdef inline void drop_buffer(Stream *s) noexcept nogil:
+    if s.buffer != NULL:
+        pool_put(s.pool, s.buffer, s.size)
+        s.buffer = NULL
+    s.size = 0
+    s.start = 0
+    s.fill = 0
+
+
+cdef uint64_t stream_end(const Stream *s) noexcept nogil:
+    return s.base + s.fill
+
+
+# ---- delivery ----------------------------------------------------------------------------
+
+cdef bint make_room(Stream *s, uint32_t length) noexcept nogil:
+    """Room for length bytes behind the last one, by moving up or by a larger block."""
+    cdef uint8_t *block
+    cdef uint32_t got = 0
+    if s.buffer != NULL and s.fill + length <= s.size and s.start >= s.fill:
+        memcpy(s.buffer, s.buffer + s.start, s.fill)  # cheap: at most half of the block
+        s.start = 0
+        return True
+    block = <uint8_t *>pool_get(s.pool, max(<uint64_t>FIRST_BUFFER,
+                                            (<uint64_t>s.fill + length) * 5 // 4), &got)
+    if block == NULL:
+        return False
+    if s.fill:
+        memcpy(block, s.buffer + s.start, s.fill)
+    if s.buffer != NULL:
+        pool_put(s.pool, s.buffer, s.size)
+    s.buffer = block
+    s.size = got
+    s.start = 0
+    return True
+
+
+cdef inline uint8_t *room_for(Stream *s, uint32_t length) noexcept nogil:
+    if unlikely(s.start + s.fill + length > s.size) and not make_room(s, length):
+        return NULL
+    return s.buffer + s.start + s.fill
+
+
+cdef bint stream_append(Stream *s, const Span *span) noexcept nogil:
+    cdef uint8_t *out
+    if unlikely(s.flags & (STREAM_STOPPED | STREAM_UNREAD)):
+        if s.flags & STREAM_UNREAD:
+            stream_gap(s, span.length, GAP_SLOW_READER)
+        else:
+            s.base += span.length
+        return True
+    out = room_for(s, span.length)
+    if unlikely(out == NULL):
+        return False
+    span_copy(span, 0, span.length, out)
+    s.fill += span.length
+    return True
+
+
+cdef bint stream_append_bytes(Stream *s, const uint8_t *data, uint32_t length) noexcept nogil:
+    cdef Span span
+    span.data = data
+    span.frame = NULL
+    span.offset = 0
+    span.length = length
+    return stream_append(s, &span)
+
+
+# ---- gaps --------------------------------------------------------------------------------
+
+cdef bint room_for_mark(Stream *s) noexcept nogil:
+    cdef uint32_t got = 0
+    cdef GapMark *block
+    if s.marks != NULL and (s.n_marks + 1) * sizeof(GapMark) <= s.marks_size:
+        return True
+    block = <GapMark *>pool_get(s.pool, (s.n_marks + 1) * sizeof(GapMark), &got)
+    if block == NULL:
+        return False
+    if s.marks != NULL:
+        memcpy(block, s.marks, s.n_marks * sizeof(GapMark))
+        pool_put(s.pool, s.marks, s.marks_size)
+    s.marks = block
+    s.marks_size = got
+    return True
+
+
+cdef void stream_gap(Stream *s, uint64_t length, uint32_t cause) noexcept nogil:
+    """A gap behind the last byte. Adjacent ones of one cause are one; so are all of them
+    once there are more than a list can hold, or memory for the list is refused."""
+    cdef GapMark *last
+    cdef uint64_t position = stream_end(s)
+    cdef uint64_t offset = position + s.missing
+    if length == 0:
+        return
+    s.missing += length
+    if s.flags & STREAM_STOPPED:
+        return
+    last = &s.marks[s.n_marks - 1] if s.n_marks else NULL
+    if last != NULL and last.position == position and (
+            last.cause == cause or s.n_marks == 65535 or not room_for_mark(s)):
+        last.length += length
+        return
+    if s.n_marks == 65535 or not room_for_mark(s):
+        return
+    last = &s.marks[s.n_marks]
+    last.position = position
+    last.offset = offset
+    last.length = length
+    last.cause = cause
+    s.n_marks += 1
+
+
+cdef uint64_t stream_cut(Stream *s, uint64_t position) noexcept nogil:
+    """Everything from position on becomes one slow_reader gap; the number of bytes lost."""
+    cdef uint64_t lost, gone = 0
+    cdef uint64_t end = stream_end(s)
+    if position >= end:
+        return 0
+    lost = end - position
+    while s.n_marks and s.marks[s.n_marks - 1].position > position:
+        s.n_marks -= 1
+        gone += s.marks[s.n_marks].length
+    s.fill -= <uint32_t>lost
+    s.missing -= gone
+    stream_gap(s, lost + gone, GAP_SLOW_READER)
+    return lost
+
+
+# ---- cursors ------------------------------------------------------------------------------
+
+cdef void cursor_attach(Cursor *c, Stream *s, uint64_t position, uint64_t missing) noexcept nogil:
+    c.stream = s
+    c.position = position
+    c.skipped = missing
+    c.gaps_passed = s.marks_gone
+    c.next = s.cursors
+    s.cursors = c
+    s.references += 1
+    while cursor_gap_behind(c):
+        c.gaps_passed += 1
+
+
+cdef inline bint cursor_gap_behind(const Cursor *c) noexcept nogil:
+    """A gap that lies before the place where this reader began."""
+    cdef const Stream *s = c.stream
+    cdef uint64_t i = c.gaps_passed - s.marks_gone
+    return i < s.n_marks and s.marks[i].offset < c.position + c.skipped
+
+
+cdef void cursor_detach(Cursor *c) noexcept nogil:
+    cdef Stream *s = c.stream
+    cdef Cursor **link
+    if s == NULL:
+        return
+    link = &s.cursors
+    while link[0] != c:
+        link = &link[0].next
+    link[0] = c.next
+    c.stream = NULL
+    if s.cursors != NULL and s.references > 1:
+        trim(s)
+    elif s.cursors == NULL:
+        s.flags |= STREAM_STOPPED
+        s.base += s.fill
+        drop_buffer(s)
+    stream_drop(s)
+
+
+cdef inline uint64_t next_mark(const Cursor *c) noexcept nogil:
+    """Position of the next gap, or of the end."""
+    cdef const Stream *s = c.stream
+    cdef uint64_t i = c.gaps_passed - s.marks_gone
+    if unlikely(i < s.n_marks):
+        return s.marks[i].position
+    return s.base + s.fill
+
+
+cdef uint64_t cursor_available(const Cursor *c) noexcept nogil:
+    return next_mark(c) - c.position
+
+
+cdef const uint8_t *cursor_data(const Cursor *c) noexcept nogil:
+    return c.stream.buffer + c.stream.start + (c.position - c.stream.base)
+
+
+cdef const GapMark *cursor_gap(const Cursor *c) noexcept nogil:
+    cdef const Stream *s = c.stream
+    cdef uint64_t i = c.gaps_passed - s.marks_gone
+    if i < s.n_marks and s.marks[i].position == c.position:
+        return &s.marks[i]
+    return NULL
+
+
+cdef void cursor_pass_gap(Cursor *c) noexcept nogil:
+    c.skipped += c.stream.marks[c.gaps_passed - c.stream.marks_gone].length
+    c.gaps_passed += 1
+    trim_marks(c.stream)
+
+
+cdef void cursor_consume(Cursor *c, uint64_t n) noexcept nogil:
+    c.position += n
+    if likely(c.stream.cursors.next == NULL):
+        trim_to(c.stream, c.position)
+    else:
+        trim(c.stream)
+
+
+cdef void trim(Stream *s) noexcept nogil:
+    cdef uint64_t slowest = stream_end(s)
+    cdef Cursor *c = s.cursors
+    while c != NULL:
+        slowest = min(slowest, c.position)
+        c = c.next
+    trim_to(s, slowest)
+    trim_marks(s)
+
+
+cdef inline void trim_to(Stream *s, uint64_t position) noexcept nogil:
+    cdef uint32_t n = <uint32_t>(position - s.base)
+    s.base = position
+    s.fill -= n
+    s.start += n
+    if s.fill == 0:
+        drop_buffer(s)
+
+
+cdef void trim_marks(Stream *s) noexcept nogil:
+    cdef uint64_t slowest = s.marks_gone + s.n_marks
+    cdef uint32_t n
+    cdef Cursor *c = s.cursors
+    while c != NULL:
+        slowest = min(slowest, c.gaps_passed)
+        c = c.next
+    n = <uint32_t>(slowest - s.marks_gone)
+    if n:
+        memmove(s.marks, s.marks + n, (s.n_marks - n) * sizeof(GapMark))
+        s.n_marks -= <uint16_t>n
+        s.marks_gone = slowest

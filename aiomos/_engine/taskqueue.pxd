@@ -1,0 +1,38 @@
+"""Who is runnable on one core, in order of first wake-up; and asyncio's current task."""
+from cpython.object cimport PyObject
+from libc.stdint cimport uint64_t
+
+from aiomos._engine.taskface cimport TaskFace, TaskLink
+
+
+cdef class TaskQueue:
+    # One a core and loop: who is runnable, in order of first wake-up.
+    cdef readonly object loop
+    cdef object context                     # empty; foreign futures wake tasks in it (see FlowTask.wait_for)
+    cdef public object on_runnable          # called when somebody becomes runnable and nobody is stepping
+
+    cdef PyObject *head                     # runnable tasks, each a reference of ours, linked by `next`
+    cdef PyObject *tail
+    cdef PyObject *stepping                 # the task being stepped, borrowed
+    cdef TaskLink live
+
+    cdef readonly Py_ssize_t foreign_waiters    # live tasks that wait for foreign futures
+    cdef readonly uint64_t born
+    cdef readonly uint64_t ended
+    cdef public bint debug                  # loop.get_debug() at creation: tasks register from birth
+    cdef public bint pumping                # the pump is at work: on_runnable is not called
+    cdef bint entered                       # asyncio's current task of this loop is one of ours
+
+    cpdef void push(self, TaskFace task) noexcept
+    cpdef Py_ssize_t run(self, Py_ssize_t budget) except -1
+    cpdef void clear(self) noexcept
+    cdef inline bint runnable(self) noexcept:
+        return self.head != NULL
+
+    cdef PyObject *pop(self) noexcept
+    cdef bint may_step_next(self) except -1
+    cdef int step_next(self) except -1
+    cdef void announce(self) noexcept
+    cdef bint enter(self, TaskFace task) except -1
+    cdef int leave(self) except -1
+    cdef bint enter_by_swapping(self, TaskFace task) except -1

@@ -1,0 +1,67 @@
+"""Queue a datagram; let idle flows go."""
+from libc.stdint cimport uint8_t
+
+from aiomos._engine.flow cimport FLOW_CLOSED, FLOW_ESTABLISHED, HALF_SEEN
+from aiomos._engine.life cimport flow_arm, flow_close, flow_forget, flow_start
+from aiomos._engine.limits cimport CLIENT, CLOSE_TIMEOUT
+from aiomos._engine.state cimport (C_MEMORY, C_UDP_DROPPED, RECORD_DATAGRAM, START_DATA,
+                                   START_ESTABLISHED, START_SYN, record_add)
+from aiomos._engine.stream cimport (STREAM_STOPPED, STREAM_TOLD, Span, Stream, stream_append,
+                                    stream_append_bytes)
+
+
+cdef void udp_arrives(CoreState *cs, Flow *f, Packet *p, int s) noexcept nogil:
+    f.h[s].packets += 1
+    f.h[s].offset += p.payload_len
+    f.h[s].flags |= HALF_SEEN
+    f.last_ns = cs.now
+    if not f.flags & FLOW_ESTABLISHED:
+        f.flags |= FLOW_ESTABLISHED
+        f.sides = (f.sides & 1) | (f.sides >> 1)   # one queue, whichever side is read
+        flow_start(cs, f, START_SYN)
+        flow_start(cs, f, START_ESTABLISHED)
+        flow_start(cs, f, START_DATA)
+        flow_arm(cs, f, cs.now + cs.config.udp_ns)
+    if f.stream[CLIENT] != NULL and not f.flags & FLOW_CLOSED:
+        enqueue(cs, f, p, s)
+
+
+cdef void enqueue(CoreState *cs, Flow *f, Packet *p, int s) noexcept nogil:
+    cdef Stream *queue = f.stream[CLIENT]
+    cdef DatagramHeader header
+    cdef Span span
+    if queue.flags & STREAM_STOPPED:
+        return
+    if queue.fill > DATAGRAM_QUEUE:
+        cs.counters[C_UDP_DROPPED] += 1
+        return
+    header.time_ns = cs.stamp
+    header.length = p.payload_cap
+    header.sender = s
+    span.frame = p.frame
+    span.offset = p.payload_off
+    span.length = p.payload_cap
+    span.data = NULL
+    if p.linear:
+        span.data = cs.scratch + p.payload_off
+    elif p.payload_off + p.payload_cap <= p.frame.head_len:
+        span.data = p.frame.data + p.payload_off
+    if not stream_append_bytes(queue, <const uint8_t *>&header, sizeof(DatagramHeader)):
+        cs.counters[C_MEMORY] += 1
+        return
+    if span.length and not stream_append(queue, &span):
+        queue.fill -= sizeof(DatagramHeader)
+        cs.counters[C_MEMORY] += 1
+        return
+    if not queue.flags & STREAM_TOLD:
+        queue.flags |= STREAM_TOLD
+        record_add(cs, f, RECORD_DATAGRAM, <uint8_t>s)
+
+
+cdef void udp_timer(CoreState *cs, Flow *f) noexcept nogil:
+    if f.last_ns + cs.config.udp_ns > cs.now:
+        flow_arm(cs, f, f.last_ns + cs.config.udp_ns)
+    elif f.flags & FLOW_CLOSED:
+        flow_forget(cs, f)
+    else:
+        flow_close(cs, f, CLOSE_TIMEOUT)
