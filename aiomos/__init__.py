@@ -1,0 +1,68 @@
+"""aiomos: middleboxes as easy to write as asyncio servers.
+
+Layers, from what users read down to the wire; an arrow never turns back::
+
+    cli -> _runner -> _app -> _flow, _endpoint, _packet -> events
+                  -> _engine: pump, view, task (Python objects)
+                           -> core -> tcp, udp, receive -> flow table, streams, assembler
+                                                        -> wire, timers, pools, flow key
+                                                        -> shim.pxd -> dpdk_shim/
+"""
+
+from importlib.metadata import version as _version
+
+from aiomos._app import App
+from aiomos._endpoint import Endpoint
+from aiomos._engine.errors import (
+    AiomosError,
+    AppError,
+    ConfigError,
+    FilterError,
+    FlowError,
+    FlowEvicted,
+    FlowReset,
+    FlowTimeout,
+    GapError,
+    InternalError,
+    SourceError,
+    VerdictError,
+)
+from aiomos._engine.source import MemorySource, Source, Writer, open_files
+from aiomos._flow import Flow, FlowKey
+from aiomos._packet import Packet
+from aiomos._runner import Engine, replay, run
+from aiomos._summary import Summary
+from aiomos.events import CloseReason, Datagram, Gap
+
+__version__ = _version("aiomos")
+
+__all__ = [
+    "AiomosError",
+    "App",
+    "AppError",
+    "CloseReason",
+    "ConfigError",
+    "Datagram",
+    "Endpoint",
+    "Engine",
+    "FilterError",
+    "Flow",
+    "FlowError",
+    "FlowEvicted",
+    "FlowKey",
+    "FlowReset",
+    "FlowTimeout",
+    "Gap",
+    "GapError",
+    "InternalError",
+    "MemorySource",
+    "Packet",
+    "Source",
+    "SourceError",
+    "Summary",
+    "VerdictError",
+    "Writer",
+    "open_files",
+    "replay",
+    "run",
+]

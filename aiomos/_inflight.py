@@ -1,36 +1,28 @@
 """Real work in flight: what makes the clock of a replay stand still.
 
-One idea: a registry of *operations*. Each has a beginning in real seconds and a patience; while one
-that is not yet spent is open, and some task waits, the replay loop blocks in the real ``select``
-and neither packets nor capture time move (semantics.md 4). An operation that outlasts its patience
-is *spent*: counted, reported once, and it never holds again, until whoever began it ends it.
+One idea: a registry of *operations*. While one is open and has patience left, and some task waits,
+the replay loop blocks in the real ``select``, and neither packets nor capture time move
+(semantics.md 4). An operation that outlasts its patience is *spent*: counted, reported once, and it
+never holds again. Operations come from two places:
 
-Operations come from two places:
-
-* *Calls with an end of their own* (executor jobs, name look-ups, ``sock_*``, handshakes): the loop
-  wraps them in `InFlight.hold` or `InFlight.begin` / `InFlight.end`. What such a call does inside
-  (``create_connection`` looks a name up, then connects) is part of it, not a second operation.
+* *Calls with an end of their own* (executor jobs, name look-ups, ``sock_*``, handshakes), which
+  `WorkingLoop` wraps. What such a call does inside (``create_connection`` looks a name up, then
+  connects) is part of it, not a second operation.
 * *Watches*, judged whenever the loop is idle, because nothing tells us when a reader begins to
   wait: `Connection` for the client side of a stream, `Child` for a subprocess.
 
-When does a connection count? It has at most one open *question*, and counts while a reader waits:
+A connection has at most one open *question*, and counts while a reader waits for its answer:
 
-======================  ==============================  ========================================
-question                asked by                        answered when
-======================  ==============================  ========================================
-`Question.READER`       a write while no reader waits   the reader that then waited has stopped
-                        (request, then response)        waiting at an idle moment
-`Question.FIRST_DATA`   connecting (a greeting may      the first data arrives
-                        come); a write while a reader
-                        waits all the time; a write
-                        where readers cannot be seen
-======================  ==============================  ========================================
+* `Question.READER`: a write while no reader waits (a request, then its response). Answered when
+  the reader that waited then does not wait any more at an idle moment.
+* `Question.FIRST_DATA`: connecting (a greeting may come); a write while a reader waits all the
+  time; a write where readers cannot be seen. Answered by the first data.
 
 So a response in many segments holds to its end, a pooled connection holds nothing, and one that
-waits for messages for ever (a subscription) costs its patience once and then nothing until it asks
-again. Readers are seen in asyncio's streams, aiohttp and anyio (`reader_waiting`); any other
-protocol counts from a question to the first data after it. Connections that a listener accepted
-are never watched: there it is the other side that asks.
+waits for messages for ever (a subscription) costs its patience once, then nothing until it asks
+again. Waiting in ``drain`` and closing count too. Waiters are seen in asyncio's streams, aiohttp
+and anyio; any other protocol counts from a question to the first data (with TLS, perhaps a session
+ticket). Connections that a listener accepted are not watched: there the other side asks.
 """
 
 from __future__ import annotations
@@ -49,47 +41,37 @@ from concurrent.futures import Executor
 from contextvars import ContextVar
 from typing import Any, TypeVar, TypeVarTuple
 
-__all__ = ["InFlight", "Operation", "WorkingLoop", "reader_waiting"]
+import attrs
 
 _T = TypeVar("_T")
 _Ts = TypeVarTuple("_Ts")
+_Then = Callable[["InFlight", Any], object]
 
 _log = logging.getLogger("aiomos.replay")
 
 #: Where the future of a waiting reader is found, as a path of attributes from the protocol:
 #: asyncio's streams; aiohttp's responses and their payloads; anyio's streams.
-_PLACES = (
+_READERS = (
     ("_stream_reader", "_waiter"),
     ("_waiter",),
     ("_payload", "_waiter"),
     ("_payload", "_eof_waiter"),
     ("read_event", "_waiters"),
 )
+#: The same for writers that wait until their peer has read enough (``drain``).
+_WRITERS = (("_drain_waiters",), ("_drain_waiter",), ("write_event", "_waiters"))
 
 
+@attrs.define(eq=False)
 class Operation:
-    """One piece of real work.
+    """One piece of real work."""
 
-    Attributes:
-        kind, subject: for the report.
-        began: real time in seconds (``time.monotonic``) at which it began.
-        patience: for how many real seconds it may hold the clock.
-        spent: its patience ran out; it does not hold any more.
-        done: it has ended.
-    """
-
-    __slots__ = ("began", "done", "kind", "patience", "spent", "subject")
-
-    def __init__(self, kind: str, subject: object, patience: float) -> None:
-        self.kind = kind
-        self.subject = subject
-        self.patience = patience
-        self.began = time.monotonic()
-        self.spent = False
-        self.done = False
-
-    def __str__(self) -> str:
-        return f"{self.kind} {reprlib.repr(self.subject)}"
+    kind: str
+    what: object  # with `kind`, for the report
+    patience: float  # real seconds for which it may hold the clock
+    began: float = attrs.field(factory=time.monotonic)
+    spent: bool = False  # its patience ran out: it does not hold any more
+    done: bool = False
 
 
 #: The operation that the running code is part of. Child tasks inherit it, so that the attempts of
@@ -98,26 +80,23 @@ _enclosing: ContextVar[Operation | None] = ContextVar("aiomos_operation", defaul
 
 
 class InFlight:
-    """The registry. `patience` is in real seconds; `on_begin` is called when work begins."""
+    """The registry. `patience` is in real seconds, `on_begin` is called when work begins."""
 
     def __init__(self, patience: float, on_begin: Callable[[], None]) -> None:
         self.patience = patience
-        self.spent = 0  # operations whose patience ran out, ever
-        self._on_begin = on_begin
+        self.on_begin = on_begin
+        self.expired = 0  # operations that outlasted their patience, ever
         self._open: dict[Operation, None] = {}  # a set in order of beginning
         self._watches: dict[object, Connection | Child] = {}
 
-    def begin(self, kind: str, subject: object, patience: float | None = None) -> Operation | None:
+    def begin(self, kind: str, what: object, patience: float | None = None) -> Operation | None:
         """Open an operation; None inside another one, of which this work is then a part."""
         outer = _enclosing.get()
         if outer is not None and not outer.done:
             return None
-        return self._begin(kind, subject, patience)
-
-    def _begin(self, kind: str, subject: object, patience: float | None = None) -> Operation:
-        operation = Operation(kind, subject, self.patience if patience is None else patience)
+        operation = Operation(kind, what, self.patience if patience is None else patience)
         self._open[operation] = None
-        self._on_begin()
+        self.on_begin()
         return operation
 
     def end(self, operation: Operation | None) -> None:
@@ -127,11 +106,9 @@ class InFlight:
             self._open.pop(operation, None)
 
     @contextlib.contextmanager
-    def hold(
-        self, kind: str, subject: object = "", patience: float | None = None
-    ) -> Iterator[None]:
+    def hold(self, kind: str, what: object = "", patience: float | None = None) -> Iterator[None]:
         """Count the body as one operation (usable around any awaits, also by other libraries)."""
-        operation = self.begin(kind, subject, patience)
+        operation = self.begin(kind, what, patience)
         if operation is not None:
             _enclosing.set(operation)
         try:
@@ -149,26 +126,17 @@ class InFlight:
         if (watch := self._watches.pop(key, None)) is not None:
             self.end(watch.operation)
 
-    def asked(self, connection: Connection) -> None:
-        """A connection has a new question: an earlier operation of its, spent or not, is over."""
-        self.end(connection.operation)
-        connection.operation = None
-        self._on_begin()
-
     def received(self, fd: int) -> None:
         """The selector says that there is something to read at `fd`."""
-        watch = self._watches.get(fd)
-        if isinstance(watch, Connection):
+        if isinstance(watch := self._watches.get(fd), Connection):
             watch.received()
 
     def held_for(self, someone_waits: Callable[[], bool]) -> float | None:
         """For how many more real seconds the clock is held at most; None when it is free.
 
-        To be asked at an idle moment, after the selector was polled: an operation that is complete
-        but not yet processed must not be reported as late.
+        To be asked after the selector was polled: complete but unprocessed work is not late.
         """
-        if self._watches:
-            self._judge()
+        self._judge()
         holding = [operation for operation in self._open if not operation.spent]
         if not holding or not someone_waits():
             return None
@@ -181,11 +149,10 @@ class InFlight:
 
     def _spend(self, operation: Operation) -> None:
         operation.spent = True
-        self.spent += 1
+        self.expired += 1
+        kind, what = operation.kind, reprlib.repr(operation.what)
         _log.warning(
-            "%s has taken more than %g s of real time: capture time goes on without it",
-            operation,
-            operation.patience,
+            "%s %s takes over %g s: time goes on without it", kind, what, operation.patience
         )
 
     def _judge(self) -> None:
@@ -196,7 +163,7 @@ class InFlight:
                 self.end(watch.operation)
                 watch.operation = None
             elif watch.operation is None:
-                watch.operation = self._begin(watch.kind, watch.subject)
+                watch.operation = self.begin(watch.kind, watch.what)
 
 
 class Question(enum.Enum):
@@ -210,9 +177,8 @@ class Question(enum.Enum):
 class Connection:
     """The client side of a stream transport.
 
-    asyncio has no hook for writes, so the two public methods that write are shadowed on the
-    transport object itself; with TLS that is the outer transport, so that handshake records and
-    session tickets are not taken for questions.
+    asyncio has no hook for writes, so the two methods that write are shadowed on the transport
+    itself; with TLS on the outer one, so that a handshake record is not taken for a question.
     """
 
     kind = "connection to"
@@ -221,10 +187,9 @@ class Connection:
         self._in_flight = in_flight
         self._transport = transport
         self._socket = transport.get_extra_info("socket")
-        self._tls = transport.get_extra_info("sslcontext") is not None
         self.question = Question.FIRST_DATA
         self.operation: Operation | None = None
-        self.subject: object = transport.get_extra_info("peername")
+        self.what: object = transport.get_extra_info("peername")
         self._shadow("write")
         self._shadow("writelines")
         in_flight.watch(self._socket.fileno(), self)
@@ -241,21 +206,23 @@ class Connection:
     def wrote(self) -> None:
         """The protocol writes: perhaps a new question.
 
-        Further writes belong to the open question (the body of a request), with one exception: if
-        its operation is spent and the reader still waits, that reader waits for ever, and what is
-        asked now is answered by the next data.
+        Further writes belong to the open question (the body of a request). But a reader that still
+        waits when its operation is spent waits for ever; then the next data answer this write.
         """
+        waiting = reader_waiting(self._transport.get_protocol())
         spent = self.operation is not None and self.operation.spent
-        if self.question is Question.READER and not spent:
+        if self.question is Question.READER and waiting is not None and not spent:
             return
-        if reader_waiting(self._transport.get_protocol()) is False:
+        if waiting is False:
             self._ask(Question.READER)
         elif self.question is not Question.FIRST_DATA:
             self._ask(Question.FIRST_DATA)
 
     def _ask(self, question: Question) -> None:
         self.question = question
-        self._in_flight.asked(self)
+        self._in_flight.end(self.operation)
+        self.operation = None
+        self._in_flight.on_begin()
 
     def received(self) -> None:
         """Data, or the end of the stream, has arrived."""
@@ -263,16 +230,17 @@ class Connection:
             self.question = Question.NONE
 
     def over(self) -> bool:
-        """Closed; with TLS only when the closing handshake has ended too (its timer is ours)."""
-        return self._transport.is_closing() and (not self._tls or self._socket.fileno() < 0)
+        """Whether the socket is closed, after the last data and TLS's closing handshake."""
+        return bool(self._socket.fileno() < 0)
 
     def counts(self) -> bool:
-        """Whether a reader waits for the answer to the open question."""
-        if self._transport.is_closing():
+        """Whether a reader waits for the answer to the open question, or a writer for room."""
+        protocol = self._transport.get_protocol()
+        if self._transport.is_closing() or _any_waiter(protocol, _WRITERS):
             return True
         if self.question is Question.NONE:
             return False
-        waiting = reader_waiting(self._transport.get_protocol())
+        waiting = reader_waiting(protocol)
         if self.question is Question.FIRST_DATA:
             return waiting is not False
         if not waiting and self.operation is not None:
@@ -290,9 +258,8 @@ class Child:
 
     def __init__(self, in_flight: InFlight, transport: asyncio.SubprocessTransport) -> None:
         self._transport = transport
-        self._late = False
         self.operation: Operation | None = None
-        self.subject: object = transport.get_pid()
+        self.what: object = transport.get_pid()
         in_flight.watch(self, self)
 
     def over(self) -> bool:
@@ -300,18 +267,16 @@ class Child:
         return self._transport.get_returncode() is not None and not self._somebody_waits()
 
     def counts(self) -> bool:
-        """Whether somebody waits for it and its patience never ran out."""
-        if self.operation is not None and self.operation.spent:
-            self._late = True
-        return not self._late and self._somebody_waits()
+        """Whether somebody waits for it; once spent it stays so, open but without effect."""
+        spent = self.operation is not None and self.operation.spent
+        return spent or self._somebody_waits()
 
     def _somebody_waits(self) -> bool:
         protocol = self._transport.get_protocol()
         if not hasattr(protocol, "stdout"):  # not asyncio's: who waits cannot be seen
             return self._transport.get_returncode() is None
-        readers = (protocol.stdout, getattr(protocol, "stderr", None))
-        return bool(getattr(self._transport, "_exit_waiters", None)) or any(
-            getattr(reader, "_waiter", None) is not None for reader in readers
+        return bool(getattr(self._transport, "_exit_waiters", None)) or _any_waiter(
+            protocol, (("stdout", "_waiter"), ("stderr", "_waiter"), *_WRITERS)
         )
 
 
@@ -319,31 +284,26 @@ def reader_waiting(protocol: object) -> bool | None:
     """Whether some task waits for data from `protocol`; None where that cannot be seen."""
     if getattr(protocol, "_payload_parser", None) is not None:
         return None  # aiohttp after an upgrade: its websocket queue is compiled
-    places = [path for path in _PLACES if hasattr(protocol, path[0])]
-    if places:
-        return any(_follow(protocol, path) for path in places)
+    if any(hasattr(protocol, path[0]) for path in _READERS):
+        return _any_waiter(protocol, _READERS)
     if getattr(type(protocol), "data_received", None) is asyncio.Protocol.data_received:
         return False  # a protocol that ignores what it receives only writes
     return None
 
 
-def _follow(start: object, path: tuple[str, ...]) -> object:
-    for name in path:
-        start = getattr(start, name, None)
-    return start
+def _any_waiter(protocol: object, places: tuple[tuple[str, ...], ...]) -> bool:
+    def follow(path: tuple[str, ...]) -> object:
+        return functools.reduce(lambda holder, name: getattr(holder, name, None), path, protocol)
+
+    return any(follow(path) for path in places)
 
 
-def _held(
-    method: Callable[..., Any], then: Callable[[InFlight, Any], object] | None
-) -> Callable[..., Any]:
-    """The same method, in flight while it runs; `then` watches what it returned.
-
-    The server's side of a TLS handshake waits for its peer to ask, and does not count.
-    """
+def _held(method: Callable[..., Any], then: _Then | None) -> Callable[..., Any]:
+    """The same method, in flight while it runs; `then` watches what it returned."""
 
     @functools.wraps(method)
     async def call(self: WorkingLoop, *args: Any, **kwargs: Any) -> Any:
-        if kwargs.get("server_side"):
+        if kwargs.get("server_side"):  # of TLS, where it is the peer that asks
             return await method(self, *args, **kwargs)
         with self.in_flight.hold(method.__name__, args[1:]):
             result = await method(self, *args, **kwargs)
@@ -365,22 +325,19 @@ class WorkingLoop(asyncio.SelectorEventLoop):
         """As in asyncio; name look-ups and ``asyncio.to_thread`` come through here too."""
         future = super().run_in_executor(executor, func, *args)
         operation = self.in_flight.begin("executor job", func)
-        if operation is not None:
-            future.add_done_callback(lambda _: self.in_flight.end(operation))
+        future.add_done_callback(lambda _: self.in_flight.end(operation))
         return future
 
-    async def shutdown_default_executor(self, timeout: float | None = None) -> None:
+    async def shutdown_default_executor(self, timeout: float | None = None) -> None:  # noqa: ASYNC109
         """As in asyncio; `timeout` (ignored before Python 3.12) is in real seconds here."""
         limit = () if timeout is None or sys.version_info < (3, 12) else (timeout,)
-        with self.in_flight.hold(
-            "executor shutdown", patience=math.inf if timeout is None else timeout
-        ):
+        with self.in_flight.hold("executor shutdown", patience=limit[0] if limit else math.inf):
             await super().shutdown_default_executor(*limit)
 
 
 #: The coroutine methods that count while they run, and what watches their results afterwards.
 #: sock_accept and create_server are missing on purpose: a listener waits for others.
-_WORK: dict[str, Callable[[InFlight, Any], object] | None] = {
+_WORK: dict[str, _Then | None] = {
     "create_connection": lambda in_flight, made: Connection(in_flight, made[0]),
     "create_unix_connection": lambda in_flight, made: Connection(in_flight, made[0]),
     "start_tls": lambda in_flight, made: made and Connection(in_flight, made),

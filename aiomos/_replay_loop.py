@@ -19,9 +19,9 @@ Neither tasks nor callbacks run inside ``select``: the driver only steps what is
 timer: the driver has such flow tasks (`CaptureDriver.foreign_waiters`), or an ordinary task, not in
 `ReplayLoop.own_tasks`, is suspended elsewhere than in ``asyncio.sleep``. At an idle moment every
 task is suspended, so its innermost coroutine tells; what that one waits for is not looked at. A
-parent that waits for sleeping children therefore counts. This errs towards holding, which costs
-real time but never the order of things. Libraries that bring their own descriptors by
-``add_reader`` are not counted; ``loop.in_flight.hold("...")`` counts any block of code.
+parent that waits for sleeping children therefore counts: this errs towards holding, which costs
+real time only. Libraries that bring descriptors of their own by ``add_reader`` are not counted;
+``loop.in_flight.hold("...")`` counts any block of code.
 
 **Timers** are due at the nearest nanosecond, and fire in order of (due time, creation): asyncio's
 heap keeps no order among equal times, which are rare on a real clock and common on this one.
@@ -48,6 +48,7 @@ POLL_EVERY = 32  # selects between polls of real descriptors, where only signals
 SWEEP_AFTER = 4_096  # timers made during one advance before asyncio must sweep the cancelled ones
 LONGEST_BLOCK = 3_600.0  # real seconds; epoll takes no infinity, which a patience may be
 NEVER_NS = 4 * 10**18  # 126 years after the start: later timers (infinity too) never fire
+COARSE_NS = 2**22 * 10**9  # 48 days: from here on a float of seconds does not hold half a ns
 _HALF_NS = 0.5e-9  # seconds; the loop fires timers up to this much early: the nearest nanosecond
 
 _Ts = TypeVarTuple("_Ts")
@@ -100,48 +101,39 @@ class _NoDriver:
 
 @attrs.frozen
 class ReplayLoopStats:
-    """Counters of a `ReplayLoop` since its creation.
+    """Counters of a `ReplayLoop` since its creation."""
 
-    Attributes:
-        turn_limit: turns cut after `TURN_LIMIT` busy iterations.
-        patience_expired: operations that outlasted their patience.
-        advances: calls of the driver.
-        polls: real selects that did not wait.
-        blocks: real selects that waited.
-    """
-
-    turn_limit: int
-    patience_expired: int
-    advances: int
-    polls: int
-    blocks: int
+    turn_limit: int  # turns cut after `TURN_LIMIT` busy iterations
+    patience_expired: int  # operations that outlasted their patience
+    advances: int  # calls of the driver
+    polls: int  # real selects that did not wait
+    blocks: int  # real selects that waited
 
 
 class _Due(float):
-    """When a timer is due: seconds for asyncio; for its heap, (nanoseconds, creation).
-
-    Where floats are so coarse that asyncio's tolerance vanishes (97 days after the start), the
-    float is one step early, or asyncio would find the timer not yet due at its own due time.
-    """
+    """When a timer is due: seconds for asyncio; for its heap, (nanoseconds, creation)."""
 
     __slots__ = ("created", "ns")
     ns: int  # since the loop's origin
     created: int
 
-    def __new__(cls, when: float, created: int) -> _Due:
-        limited = min(max(when, 0.0), NEVER_NS / 1e9)
-        ns = round(limited * 1e9)
-        seconds = ns / 1e9
-        fires = seconds < seconds + _HALF_NS
-        due = super().__new__(cls, seconds if fires else math.nextafter(seconds, 0.0))
-        due.ns = ns
-        due.created = created
-        return due
-
     def __lt__(self, other: float) -> bool:
         if isinstance(other, _Due):
             return self.ns < other.ns or (self.ns == other.ns and self.created < other.created)
         return super().__lt__(other)
+
+
+def _due(when: float, created: int) -> _Due:
+    """The time of a timer, at the nearest nanosecond.
+
+    Where floats are too coarse for asyncio's tolerance the seconds are one step early, or asyncio
+    would find the timer not yet due at its own due time, and ask again for ever.
+    """
+    ns = round(min(max(when, 0.0), NEVER_NS / 1e9) * 1e9)
+    due = _Due(ns / 1e9 if ns < COARSE_NS else math.nextafter(ns / 1e9, 0.0))
+    due.ns = ns
+    due.created = created
+    return due
 
 
 class _CaptureSelector(selectors.DefaultSelector):
@@ -166,7 +158,8 @@ class ReplayLoop(WorkingLoop):
     Attributes:
         has_ready: whether the loop has something to run (a number, for truth). A built-in method
             without a Python frame, because the driver calls it after every burst.
-        on_exhausted: called once, as a callback of the loop, when the driver has nothing left.
+        exhausted: whether the driver said that nothing is left; timers run on after that.
+        on_exhausted: called once, as a callback of the loop, when that happens.
         own_tasks: tasks of the runner's, whose waiting holds nothing.
     """
 
@@ -178,6 +171,7 @@ class ReplayLoop(WorkingLoop):
         self.in_flight = InFlight(io_patience, self._work_began)
         self._nobody = _NoDriver()
         self._driver: CaptureDriver = self._nobody
+        self._now_ns = self._driver.now_ns
         self._origin_ns = 0
         self._real = _CaptureSelector()
         self._real.control = self._select
@@ -186,7 +180,7 @@ class ReplayLoop(WorkingLoop):
         self.has_ready: Callable[[], int] = self._ready.__len__
         self.on_exhausted: Callable[[], object] | None = None
         self.own_tasks: set[asyncio.Task[Any]] = set()
-        self._exhausted = self._advancing = self._poll_now = False
+        self._advancing = self._poll_now = self.exhausted = False
         self._created = self._turn = self._selects = self._sweep_at = 0
         self._cut = self._advances = self._polls = self._blocks = 0
         if driver is not None:
@@ -199,28 +193,23 @@ class ReplayLoop(WorkingLoop):
 
     @driver.setter
     def driver(self, driver: CaptureDriver) -> None:
-        passed_ns = self._driver.now_ns() - self._origin_ns
+        passed_ns = self._now_ns() - self._origin_ns
         self._driver = driver
+        self._now_ns = driver.now_ns
         self._origin_ns = driver.now_ns() - passed_ns
-        self._exhausted = False
-
-    @property
-    def exhausted(self) -> bool:
-        """Whether the driver said that nothing is left; timers run on after that."""
-        return self._exhausted
+        self.exhausted = False
 
     @property
     def stats(self) -> ReplayLoopStats:
         """The counters as they are now."""
-        return ReplayLoopStats(
-            self._cut, self.in_flight.spent, self._advances, self._polls, self._blocks
-        )
+        expired = self.in_flight.expired
+        return ReplayLoopStats(self._cut, expired, self._advances, self._polls, self._blocks)
 
     # -- time and timers
 
     def time(self) -> float:
         """Capture time in seconds since the driver's first time."""
-        return (self._driver.now_ns() - self._origin_ns) / 1e9
+        return (self._now_ns() - self._origin_ns) / 1e9
 
     def call_at(
         self,
@@ -231,8 +220,7 @@ class ReplayLoop(WorkingLoop):
     ) -> asyncio.TimerHandle:
         """As in asyncio; every timer of the loop comes through here."""
         self._created += 1
-        due = _Due(when, self._created)
-        return super().call_at(due, callback, *args, context=context)
+        return super().call_at(_due(when, self._created), callback, *args, context=context)
 
     def next_due_ns(self) -> int | None:
         """Engine time of the earliest timer; it may be one that was cancelled a moment ago."""
@@ -245,10 +233,10 @@ class ReplayLoop(WorkingLoop):
     # -- what the driver asks
 
     def should_yield(self) -> bool:
-        """Whether the driver must return though nothing is ready; cheap enough for every 16 bursts.
+        """Whether the driver must return though nothing is ready; to be asked every 16 bursts.
 
-        True when a descriptor is ready (the self-pipe, to which signals write, is one), or when so
-        many timers were made that asyncio must have a chance to sweep the cancelled ones.
+        True when a descriptor is ready (signals write to one), or when so many timers were made
+        that asyncio must have a chance to sweep the cancelled ones.
         """
         self._polls += 1
         self._poll_now = bool(self._real.real_select(0))
@@ -257,7 +245,7 @@ class ReplayLoop(WorkingLoop):
     def _work_began(self) -> None:
         """Make the driver return, so that the loop can hold the clock."""
         if self._advancing:
-            self.call_soon(_nothing)
+            self.call_soon(self.has_ready)  # any callback does
 
     # -- the place of select
 
@@ -310,9 +298,9 @@ class ReplayLoop(WorkingLoop):
 
     def _end_of_capture(self) -> bool:
         """Note that the driver has nothing left; whether that is news."""
-        if self._exhausted or self._driver is self._nobody:
+        if self.exhausted or self._driver is self._nobody:
             return False
-        self._exhausted = True
+        self.exhausted = True
         if self.on_exhausted is not None:
             self.call_soon(self.on_exhausted)
         return True
@@ -350,10 +338,6 @@ class ReplayLoop(WorkingLoop):
             if mask & selectors.EVENT_READ:
                 self.in_flight.received(key.fd)
         return events
-
-
-def _nothing() -> None:
-    """A callback that is only there to be ready."""
 
 
 def _sleeps(task: asyncio.Task[Any]) -> bool:

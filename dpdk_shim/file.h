@@ -12,6 +12,10 @@
 /* No capture tool writes a longer record; a length beyond it is damage. */
 #define AIO_MAX_RECORD (16u << 20)
 
+/* Of what runs for every record there is one copy for each byte order (and unit): these
+ * functions are given it as a constant. */
+#define FAST inline __attribute__((always_inline))
+
 struct aio_file;
 struct aio_pcapng;
 

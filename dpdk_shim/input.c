@@ -96,8 +96,8 @@ static ssize_t input_take_peeked(struct aio_input *in, uint8_t *buf, size_t len)
 static ssize_t input_syscall(struct aio_input *in, uint8_t *buf, size_t len)
 {
     for (;;) {
-        ssize_t n = in->seekable ? pread(in->fd, buf, len, (off_t)in->pos)
-                                 : read(in->fd, buf, len);
+        ssize_t n =
+            in->seekable ? pread(in->fd, buf, len, (off_t)in->pos) : read(in->fd, buf, len);
         if (n >= 0) {
             in->pos += (uint64_t)n;
             return n;
@@ -120,8 +120,8 @@ ssize_t aio_input_read_raw(struct aio_input *in, uint8_t *buf, size_t len)
 static ssize_t input_sniff(struct aio_input *in)
 {
     while (in->n_peeked < sizeof in->peeked) {
-        ssize_t n = input_syscall(in, in->peeked + in->n_peeked,
-                                  sizeof in->peeked - in->n_peeked);
+        ssize_t n =
+            input_syscall(in, in->peeked + in->n_peeked, sizeof in->peeked - in->n_peeked);
         if (n < 0)
             return n;
         if (n == 0)

@@ -27,7 +27,7 @@ struct aio_input {
     struct aio_gunzip *gunzip;
     uint8_t peeked[2]; /* of a pipe: read while sniffing, not handed out yet */
     unsigned n_peeked;
-    char error[160];   /* what the last failure was, in words */
+    char error[160]; /* what the last failure was, in words */
 };
 
 /* AIO_OK, or AIO_EIO or AIO_ENOMEM with in->error set. Reads nothing from a pipe. */

@@ -45,9 +45,8 @@ static void stopped(struct aio_file *file, bool swap, unsigned header)
         file->need = header + cap_len;
 }
 
-static inline __attribute__((always_inline)) unsigned
-parse(struct aio_file *file, struct aio_frame *out, unsigned max, bool swap, uint32_t unit,
-      unsigned header)
+static FAST unsigned parse(struct aio_file *file, struct aio_frame *out, unsigned max,
+                           bool swap, uint32_t unit, unsigned header)
 {
     const uint8_t *p = file->pos, *end = file->end;
     struct aio_frame frame = file->blank;
@@ -61,8 +60,8 @@ parse(struct aio_file *file, struct aio_frame *out, unsigned max, bool swap, uin
 
         if (cap_len > (size_t)(end - p) - header || cap_len > AIO_MAX_RECORD)
             break;
-        frame.time_ns = (int64_t)aio_get32(p, swap) * NS_PER_S +
-                        (int64_t)aio_get32(p + 4, swap) * unit;
+        frame.time_ns =
+            (int64_t)aio_get32(p, swap) * NS_PER_S + (int64_t)aio_get32(p + 4, swap) * unit;
         frame.data = p + header;
         frame.head_len = frame.cap_len = cap_len;
         frame.wire_len = wire_len > cap_len ? wire_len : cap_len;
@@ -94,7 +93,7 @@ PARSER(parse_modified_swapped, true, 1000, MODIFIED_HEADER)
 
 static const struct variant {
     uint32_t magic;
-    uint32_t unit; /* ns */
+    uint32_t unit;       /* ns */
     aio_parse *parse[2]; /* in our byte order, in the other one */
 } variants[] = {
     {MAGIC_US, 1000, {parse_us, parse_us_swapped}},

@@ -7,9 +7,6 @@
 
 #include <stdlib.h>
 
-/* Of what runs for every packet there is one copy for each byte order. */
-#define FAST inline __attribute__((always_inline))
-
 #define BLOCK_SECTION 0x0a0d0d0au
 #define BLOCK_INTERFACE 1u
 #define BLOCK_OLD_PACKET 2u
@@ -24,11 +21,11 @@
 #define MAX_BLOCK (AIO_MAX_RECORD + (1u << 20))
 
 #define OPT_END 0
-#define OPT_FLAGS 2       /* of a packet */
-#define OPT_TSRESOL 9     /* of an interface */
-#define OPT_TSOFFSET 14   /* of an interface */
-#define OPT_IFDROP 5      /* of statistics: by the interface */
-#define OPT_OSDROP 7      /* of statistics: by the operating system */
+#define OPT_FLAGS 2     /* of a packet */
+#define OPT_TSRESOL 9   /* of an interface */
+#define OPT_TSOFFSET 14 /* of an interface */
+#define OPT_IFDROP 5    /* of statistics: by the interface */
+#define OPT_OSDROP 7    /* of statistics: by the operating system */
 
 struct interface {
     uint16_t link_type;
@@ -63,7 +60,8 @@ struct option {
 
 /* Takes the next option from *p; false at the end, or where the list is damaged: what
  * options say is never worth losing a packet for. */
-static bool next_option(const uint8_t **p, const uint8_t *end, bool swap, struct option *opt)
+static bool next_option(const uint8_t **p, const uint8_t *end, bool swap,
+                        struct option *opt)
 {
     size_t padded;
 
@@ -193,8 +191,8 @@ static bool statistics_block(struct aio_file *file, uint32_t len, bool swap)
 /* ---- blocks with a packet --------------------------------------------------------- */
 
 static FAST void set_frame(struct aio_file *file, struct aio_frame *frame,
-                      const struct interface *iface, const uint8_t *data, uint32_t cap_len,
-                      uint32_t wire_len)
+                           const struct interface *iface, const uint8_t *data,
+                           uint32_t cap_len, uint32_t wire_len)
 {
     *frame = file->blank;
     frame->owner = file->window;
@@ -216,7 +214,7 @@ static const struct interface *find_interface(struct aio_file *file, uint32_t id
 
 /* Enhanced packets, and the old ones, whose interface has 16 bits before a drop count. */
 static FAST bool packet_block(struct aio_file *file, struct aio_frame *frame, uint32_t len,
-                                bool swap, bool old)
+                              bool swap, bool old)
 {
     const uint8_t *p = file->pos, *end = p + len - 4;
     const struct interface *iface;
@@ -241,8 +239,8 @@ static FAST bool packet_block(struct aio_file *file, struct aio_frame *frame, ui
 }
 
 /* No time, no captured length: that is what the block's and the interface's leave. */
-static bool simple_packet_block(struct aio_file *file, struct aio_frame *frame, uint32_t len,
-                                bool swap)
+static bool simple_packet_block(struct aio_file *file, struct aio_frame *frame,
+                                uint32_t len, bool swap)
 {
     const struct interface *iface;
     uint32_t wire_len, cap_len;
@@ -301,7 +299,7 @@ static FAST bool block_ready(struct aio_file *file, uint32_t len, uint32_t least
 }
 
 static FAST bool block_parse(struct aio_file *file, uint32_t type, uint32_t len,
-                        struct aio_frame *frame, bool swap)
+                             struct aio_frame *frame, bool swap)
 {
     switch (type) {
     case BLOCK_PACKET:
@@ -351,7 +349,8 @@ static unsigned parse_section(struct aio_file *file, struct aio_frame *out, unsi
 }
 
 /* One block at the cursor, whole or not; *n grows with a packet. False: stop here. */
-static FAST bool step(struct aio_file *file, struct aio_frame *out, unsigned max, unsigned *n, bool swap)
+static FAST bool step(struct aio_file *file, struct aio_frame *out, unsigned max,
+                      unsigned *n, bool swap)
 {
     uint32_t type, len;
 
@@ -374,7 +373,8 @@ static FAST bool step(struct aio_file *file, struct aio_frame *out, unsigned max
     return true;
 }
 
-static FAST unsigned parse(struct aio_file *file, struct aio_frame *out, unsigned max, bool swap)
+static FAST unsigned parse(struct aio_file *file, struct aio_frame *out, unsigned max,
+                           bool swap)
 {
     unsigned n = 0;
 

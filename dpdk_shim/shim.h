@@ -104,9 +104,11 @@ struct aio_source_stats {
 struct aio_source;
 
 struct aio_source_ops {
-    /* Up to max frames into out. Their number; 0 = none now (live only); AIO_END,
+    /* Up to max frames into out. Their number; 0 = none now (live, a memory source that
+     * is not finished, or a pipe whose wait a signal interrupted: call again); AIO_END,
      * AIO_CUT, AIO_EIO or AIO_ECORRUPT once everything before was handed out, and the
-     * same again on every later call. Blocks only on a pipe. */
+     * same again on every later call. Blocks only on a pipe, which is also looked at for
+     * the first time here: AIO_ENOTCAPTURE. */
     int (*burst)(struct aio_source *src, struct aio_frame *out, unsigned max);
 
     /* Gives frames back. */
@@ -122,7 +124,8 @@ struct aio_source_ops {
     int (*transmit)(struct aio_source *src, uint16_t port, const struct aio_frame *frames,
                     unsigned n);
 
-    /* A descriptor that becomes readable when burst() would give something; -1: none. */
+    /* A descriptor that becomes readable when burst() would give something; -1: none.
+     * To be waited on after a burst that brought less than was asked for. */
     int (*descriptor)(struct aio_source *src);
 
     void (*stats)(struct aio_source *src, struct aio_source_stats *out);

@@ -82,7 +82,8 @@ static void file_ended(struct aio_file *file)
     else if (file_in_header(file))
         file_ended_in_header(file);
     else if (aio_file_left(file) || file->skip)
-        aio_file_fail(file, AIO_CUT, "cut off: the input ends inside the record at byte %llu",
+        aio_file_fail(file, AIO_CUT,
+                      "cut off: the input ends inside the record at byte %llu",
                       (unsigned long long)aio_file_offset(file));
     else
         file->result = AIO_END;
@@ -172,8 +173,8 @@ static unsigned parse_magic(struct aio_file *file, struct aio_frame *out, unsign
     if (aio_file_left(file) < 4 || aio_pcap_begin(file) || aio_pcapng_begin(file))
         return 0;
     if (packed_by(p))
-        aio_file_fail(file, AIO_ENOTCAPTURE, "compressed; unpack it with %s and read from -",
-                      packed_by(p));
+        aio_file_fail(file, AIO_ENOTCAPTURE,
+                      "compressed; unpack it with %s and read from -", packed_by(p));
     else
         aio_file_fail(file, AIO_ENOTCAPTURE,
                       "not a pcap or pcapng file (first bytes %02x %02x %02x %02x)", p[0],

@@ -186,8 +186,8 @@ static bool delivery_fill(struct delivery *d, const struct aio_frame *frame, uin
     d->head = copy_exactly(frame->data, d->head_len);
     if (!d->head)
         return false;
-    return !seed || delivery_cut(d, frame->data + d->head_len,
-                                 frame->cap_len - d->head_len, state);
+    return !seed ||
+           delivery_cut(d, frame->data + d->head_len, frame->cap_len - d->head_len, state);
 }
 
 /* ---- operations ------------------------------------------------------------------- */

@@ -12,10 +12,10 @@
 
 struct part {
     struct aio_source *src;
-    unsigned head, n;  /* of ahead: next to hand out, number */
-    int result;        /* not 0: it has ended, and how */
-    uint16_t n_ports;  /* length of ports */
-    uint16_t *ports;   /* merged port + 1 of each of its ports, 0 = not met yet */
+    unsigned head, n; /* of ahead: next to hand out, number */
+    int result;       /* not 0: it has ended, and how */
+    uint16_t n_ports; /* length of ports */
+    uint16_t *ports;  /* merged port + 1 of each of its ports, 0 = not met yet */
     struct aio_frame ahead[AIO_BURST_MAX];
 };
 
@@ -203,7 +203,8 @@ static int merge_burst(struct aio_source *src, struct aio_frame *out, unsigned m
     return merge_result(m);
 }
 
-static void merge_release(struct aio_source *src, const struct aio_frame *frames, unsigned n)
+static void merge_release(struct aio_source *src, const struct aio_frame *frames,
+                          unsigned n)
 {
     (void)src;
     for (unsigned i = 0, end; i < n; i = end) {

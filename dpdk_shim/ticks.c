@@ -35,16 +35,24 @@ uint32_t aio_ticks_precision(const struct aio_ticks *t)
     return (uint32_t)t->multiply;
 }
 
-int64_t aio_ticks_odd(const struct aio_ticks *t, uint64_t ticks)
+static wide wide_ns(const struct aio_ticks *t, wide ticks)
 {
     wide ns = 0;
 
     if (t->binary)
-        ns = ((wide)ticks * NS_PER_S) >> (t->shift < 100 ? t->shift : 100);
+        ns = ticks * NS_PER_S / ((wide)1 << (t->shift < 96 ? t->shift : 96));
     else if (t->divide)
-        ns = (wide)ticks * (wide)t->multiply / (wide)t->divide;
-    ns += (wide)t->offset_s * NS_PER_S;
-    if (ns > INT64_MAX)
-        return INT64_MAX;
-    return ns > INT64_MIN ? (int64_t)ns : INT64_MIN + 1; /* INT64_MIN means no time */
+        ns = ticks * (wide)t->multiply / (wide)t->divide;
+    return ns + (wide)t->offset_s * NS_PER_S;
+}
+
+int64_t aio_ticks_odd(const struct aio_ticks *t, uint64_t ticks)
+{
+    wide ns = wide_ns(t, ticks);
+
+    if (ns > AIO_TIME_LIMIT && ticks > INT64_MAX)
+        ns = wide_ns(t, (int64_t)ticks);
+    if (ns > AIO_TIME_LIMIT)
+        return AIO_TIME_LIMIT;
+    return ns > -AIO_TIME_LIMIT ? (int64_t)ns : -AIO_TIME_LIMIT;
 }

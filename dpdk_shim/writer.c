@@ -18,6 +18,7 @@
 #define NS_PER_S 1000000000
 
 #define LINKTYPE_ETHERNET 1
+#define MAX_TAGS 2u
 #define VLAN_TYPE_AT 12 /* bytes of Ethernet addresses before the tags */
 
 struct interface {
@@ -101,26 +102,31 @@ static void put_zeros(struct aio_writer *w, size_t len)
 
 /* ---- a frame's bytes, with the tags that the device took out put back -------------- */
 
-/* Where the stripped tags belong, and whether this frame has any that can be put back. */
+/* How many stripped tags there are to be put back. */
 static unsigned tags_of(const struct aio_frame *frame)
 {
     if (frame->link_type != LINKTYPE_ETHERNET || frame->head_len < VLAN_TYPE_AT)
         return 0;
-    return frame->n_vlan;
+    return frame->n_vlan < MAX_TAGS ? frame->n_vlan : MAX_TAGS;
 }
 
-static void put_tags(struct aio_writer *w, const struct aio_frame *frame)
+/* The tags as they stood on the wire; their length. */
+static uint32_t make_tags(const struct aio_frame *frame, unsigned n, uint8_t *out)
 {
-    for (unsigned i = 0; i < frame->n_vlan; i++) {
-        uint16_t tci = frame->vlan[i], type = i + 1 < frame->n_vlan ? 0x88a8 : 0x8100;
-        uint8_t tag[4] = {(uint8_t)(type >> 8), (uint8_t)type, (uint8_t)(tci >> 8),
-                          (uint8_t)tci};
-        put(w, tag, sizeof tag);
+    for (unsigned i = 0; i < n; i++) {
+        bool outer = i + 1 < n;
+
+        *out++ = outer ? 0x88 : 0x81;
+        *out++ = outer ? 0xa8 : 0x00;
+        *out++ = (uint8_t)(frame->vlan[i] >> 8);
+        *out++ = (uint8_t)frame->vlan[i];
     }
+    return 4 * n;
 }
 
-/* The bytes from offset on, as many as are left to write. */
-static void put_piece(struct aio_writer *w, const uint8_t *data, uint32_t len, uint32_t *left)
+/* A piece of the frame, or as much of it as is left to write. */
+static void put_piece(struct aio_writer *w, const uint8_t *data, uint32_t len,
+                      uint32_t *left)
 {
     if (len > *left)
         len = *left;
@@ -128,16 +134,15 @@ static void put_piece(struct aio_writer *w, const uint8_t *data, uint32_t len, u
     *left -= len;
 }
 
-/* len bytes of the frame as it was on the wire: addresses, tags, the rest. */
+/* The first len bytes of the frame as it was on the wire: addresses, tags, the rest. */
 static void put_frame(struct aio_writer *w, const struct aio_frame *frame, uint32_t len)
 {
-    uint32_t split = tags_of(frame) ? VLAN_TYPE_AT : 0;
+    unsigned n = tags_of(frame);
+    uint32_t split = n ? VLAN_TYPE_AT : 0;
+    uint8_t tags[4 * MAX_TAGS];
 
-    if (split) {
-        put_piece(w, frame->data, split, &len);
-        put_tags(w, frame);
-        len -= 4u * frame->n_vlan;
-    }
+    put_piece(w, frame->data, split, &len);
+    put_piece(w, tags, make_tags(frame, n, tags), &len);
     put_piece(w, frame->data + split, frame->head_len - split, &len);
     for (const struct aio_seg *seg = frame->next; seg && len; seg = seg->next)
         put_piece(w, seg->data, seg->len, &len);
@@ -149,13 +154,10 @@ struct record {
     uint64_t time_ns;
 };
 
-/* A cut that would fall into the tags falls before them. */
-static struct record record_of(const struct aio_writer *w, struct aio_frame *frame)
+static struct record record_of(const struct aio_writer *w, const struct aio_frame *frame)
 {
     struct record rec;
 
-    if (w->snap_len < VLAN_TYPE_AT + 4u * frame->n_vlan)
-        frame->n_vlan = 0;
     rec.cap_len = frame->cap_len + 4 * tags_of(frame);
     rec.wire_len = frame->wire_len + 4 * tags_of(frame);
     if (rec.cap_len > w->snap_len)
@@ -287,8 +289,8 @@ static int pcapng_write(struct aio_writer *w, const struct aio_frame *frame,
 
 /* ---- interface -------------------------------------------------------------------- */
 
-int aio_writer_open(struct aio_writer **out, const char *path, int format, uint32_t snap_len,
-                    uint16_t link_type, char *message)
+int aio_writer_open(struct aio_writer **out, const char *path, int format,
+                    uint32_t snap_len, uint16_t link_type, char *message)
 {
     struct aio_writer *w;
     bool to_stdout = strcmp(path, "-") == 0;
@@ -333,7 +335,6 @@ static void begin(struct aio_writer *w)
 
 int aio_writer_write(struct aio_writer *w, const struct aio_frame *frame)
 {
-    struct aio_frame shown = *frame;
     struct record rec;
 
     if (w->result < 0)
@@ -342,10 +343,10 @@ int aio_writer_write(struct aio_writer *w, const struct aio_frame *frame)
         w->link_type = frame->link_type;
         begin(w);
     }
-    rec = record_of(w, &shown);
+    rec = record_of(w, frame);
     if (w->format == AIO_WRITE_PCAPNG)
-        return pcapng_write(w, &shown, &rec);
-    return pcap_write(w, &shown, &rec);
+        return pcapng_write(w, frame, &rec);
+    return pcap_write(w, frame, &rec);
 }
 
 const char *aio_writer_message(const struct aio_writer *w)

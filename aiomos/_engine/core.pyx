@@ -162,6 +162,7 @@ cdef class Core:
             if f.stream[1] != NULL:
                 f.stream[1].flags &= ~<uint16_t>STREAM_TOLD
         cs.n_records = 0
+        cs.full = False
         flow_bury(cs)
 
     cdef bint close_flows(self, uint8_t reason) noexcept nogil:

@@ -32,7 +32,15 @@ class ConfigError(AiomosError, ValueError):
 
 
 class FilterError(ConfigError):
-    """A filter expression that does not compile or that no flow can answer."""
+    """A filter expression that does not compile or that no flow can answer.
+
+    ``expression`` is its text, ``column`` where it went wrong (from 1; None: as a whole),
+    ``reason`` what is wrong in a few words. The first line of the message says it all.
+    """
+
+    expression: str
+    column: int | None
+    reason: str
 
 
 class AppError(ConfigError):

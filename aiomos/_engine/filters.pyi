@@ -1,5 +1,4 @@
 from collections.abc import Sequence
-from typing import Literal
 
 class Filter:
     expression: str
@@ -8,29 +7,27 @@ class Filter:
     @property
     def program(self) -> list[tuple[int, int, int, int]]: ...
     @property
+    def directed(self) -> bool: ...
+    @property
     def reach(self) -> int | None: ...
-    def matches(self, data: bytes | bytearray | memoryview,
-                wire_len: int | None = None) -> bool: ...
+    def matches(
+        self, data: bytes | bytearray | memoryview, wire_len: int | None = None
+    ) -> bool: ...
 
 class FrameFilter:
     expression: str | None
     uncompilable: dict[int, str]
     def __init__(self, expression: str | None = None) -> None: ...
-    def matches(self, data: bytes, link_type: int = 1, *, wire_len: int | None = None,
-                cuts: Sequence[int] = (), vlan: Sequence[int] = (),
-                direction: int = 0) -> bool: ...
-
-class FilterSet:
-    filters: list[tuple[str, tuple[str, ...]]]
-    never: list[int]
-    def __init__(self) -> None: ...
-    def __len__(self) -> int: ...
-    def add(self, protocol: Literal["tcp", "udp"], *expressions: str | None) -> int: ...
-    def matches(self, protocol: int, src: bytes, sport: int, dst: bytes, dport: int, *,
-                src_mac: bytes = ..., dst_mac: bytes = ...,
-                vlan: Sequence[int] = ()) -> int: ...
+    def matches(
+        self,
+        data: bytes,
+        link_type: int = 1,
+        *,
+        wire_len: int | None = None,
+        cuts: Sequence[int] = (),
+        vlan: Sequence[int] = (),
+        direction: int = 0,
+    ) -> bool: ...
 
 def combine(a: str | None, b: str | None) -> str | None: ...
-def probe_frame(protocol: int, src: bytes, sport: int, dst: bytes, dport: int, *,
-                src_mac: bytes = ..., dst_mac: bytes = ..., vlan: Sequence[int] = (),
-                with_vlan: bool = True) -> bytes: ...
+def filter_text(expression: object) -> str | None: ...

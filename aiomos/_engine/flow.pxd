@@ -71,7 +71,7 @@ cdef struct Flow:
     uint32_t index            # its own number in the slab
     Half h[2]                 # CLIENT, SERVER
     # -- cold ------------------------------------------------------------------------
-    void *views               # chain of Python objects that look at this flow (bridge)
+    void *views               # chain of Python objects whose handlers watch it (bridge)
     uint64_t id
     uint64_t waiting          # handlers that match and have not started yet (mask)
     int64_t start_ns          # capture stamp of the first packet
@@ -92,6 +92,7 @@ cdef struct Flow:
     uint8_t mac[2][6]
     uint32_t reuse_isn        # of a SYN seen while established
     uint32_t other_isn        # an earlier SYN of the client, or SYN-ACK of the server
+    uint32_t pins             # Python objects that name this entry: not reused before 0
     uint32_t retransmissions[2]
     uint32_t gaps[2]
     uint8_t reuse_scale

@@ -22,3 +22,5 @@ cdef void flow_arm(CoreState *cs, Flow *f, int64_t due_ns) noexcept nogil
 cdef void flow_bury(CoreState *cs) noexcept nogil
 # Nobody looks at a flow any more: its bytes are counted from here on, not kept.
 cdef void flow_unviewed(CoreState *cs, Flow *f) noexcept nogil
+# A Python object that named the entry (Flow.pins) is gone.
+cdef void flow_unpin(CoreState *cs, Flow *f) noexcept nogil

@@ -5,12 +5,11 @@ from libc.string cimport memcpy
 from aiomos._engine.flow cimport (FLOW_CLIENT_LOW, FLOW_CLOSED, FLOW_DYING, FLOW_OPEN,
                                   FLOW_UNLINKED)
 from aiomos._engine.flowtable cimport table_add, table_release, table_unlink
-from aiomos._engine.limits cimport CLIENT, CLOSE_CAPTURE_END, CLOSE_FIN, CLOSE_RESET, SERVER
+from aiomos._engine.limits cimport CLIENT, SERVER
 from aiomos._engine.state cimport (C_FLOWS, C_FLOWS_CLOSED, C_MEMORY, C_TABLE_FULL,
                                    HOOK_FLOW_END, HOOK_FLOW_START, RECORD_CLOSE, RECORD_SIDE,
                                    RECORD_START, Record, hook_fn, record_add)
-from aiomos._engine.stream cimport (STREAM_ENDED, STREAM_EOF, STREAM_INCOMPLETE, STREAM_RESET,
-                                    STREAM_TOLD, Stream, stream_drop, stream_end, stream_new)
+from aiomos._engine.stream cimport (STREAM_ENDED, STREAM_TOLD, Stream, stream_drop, stream_end, stream_new)
 from aiomos._engine.timers cimport wheel_arm, wheel_disarm
 from aiomos._engine.wire cimport packet_dst, packet_src
 
@@ -104,20 +103,17 @@ cdef void flow_close(CoreState *cs, Flow *f, uint8_t reason) noexcept nogil:
     f.close_reason = reason
     cs.counters[C_FLOWS_CLOSED] += 1
     for side in range(2):
-        end_stream(cs, f, side, reason)
+        end_stream(cs, f, side)
     call_hook(cs, HOOK_FLOW_END, f, NULL, reason)
     record_add(cs, f, RECORD_CLOSE, reason)
     flow_arm(cs, f, f.last_ns + cs.config.linger_ns)
 
 
-cdef void end_stream(CoreState *cs, Flow *f, int side, uint8_t reason) noexcept nogil:
+cdef void end_stream(CoreState *cs, Flow *f, int side) noexcept nogil:
     cdef Stream *s = f.stream[side]
     if s == NULL:
         return
     s.flags |= STREAM_ENDED
-    if not s.flags & STREAM_EOF:
-        s.flags |= STREAM_RESET if reason == CLOSE_RESET else STREAM_INCOMPLETE
-        s.flags |= STREAM_EOF
     flow_tell(cs, f, side)
 
 
@@ -153,7 +149,7 @@ cdef void flow_bury(CoreState *cs) noexcept nogil:
         following = f.timer_next
         f.flags &= ~<uint32_t>FLOW_DYING
         drop_streams(f)
-        if f.views == NULL:
+        if f.pins == 0:
             table_release(&cs.table, f)
         f = &cs.table.flows[following] if following else NULL
 
@@ -161,5 +157,9 @@ cdef void flow_bury(CoreState *cs) noexcept nogil:
 cdef void flow_unviewed(CoreState *cs, Flow *f) noexcept nogil:
     f.views = NULL
     drop_streams(f)
-    if f.flags & FLOW_UNLINKED and not f.flags & FLOW_DYING:
+
+
+cdef void flow_unpin(CoreState *cs, Flow *f) noexcept nogil:
+    f.pins -= 1
+    if f.pins == 0 and f.flags & FLOW_UNLINKED and not f.flags & FLOW_DYING:
         table_release(&cs.table, f)

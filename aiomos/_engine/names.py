@@ -71,3 +71,7 @@ GAP_CAUSES = (
     "urgent",
     "slow_reader",
 )
+
+#: enum aio_result of shim.h, as far as people are told about it.
+RESULT_CUT = -2
+RESULTS_FAILED = (-3, -4, -5, -8)

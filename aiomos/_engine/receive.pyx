@@ -118,6 +118,8 @@ cdef inline void deliver(CoreState *cs, Flow *f, Text *t, int s) noexcept nogil:
             drain(cs, f, s)
         if unlikely(st.grace_due):
             settle_grace(cs, f, s)
+        if unlikely(st.fill >= st.full):
+            cs.full = True
         flow_tell(cs, f, s)
     if unlikely(snd.flags & HALF_FIN):
         receive_fin(cs, f, s)

@@ -102,6 +102,7 @@ cdef struct CoreState:
     int64_t stamp             # capture stamp of the present frame
     uint64_t next_flow_id
     uint32_t n_records
+    bint full                 # some reader reached its limit: the burst ends here
     Record records[RECORDS]
     Flow *dying               # unlinked in this burst, chained by timer_next
     hook_fn hooks[HOOKS]

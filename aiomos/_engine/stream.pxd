@@ -13,13 +13,11 @@ from aiomos._engine.pool cimport Pool
 from aiomos._engine.shim cimport aio_frame
 
 cdef enum:
-    STREAM_EOF = 1            # nothing will follow: FIN, or the flow ended
-    STREAM_RESET = 2          # ended by a reset: readers raise after the last byte
+    STREAM_EOF = 1            # the FIN of this side was received in order
     STREAM_STOPPED = 4        # never read again: bytes are counted, not kept
     STREAM_UNREAD = 64        # filled up before anybody read it: what follows is one gap
     STREAM_TOLD = 8           # the bridge has a record about it in this burst
-    STREAM_INCOMPLETE = 16    # the end was cut: capture end, timeout, eviction
-    STREAM_ENDED = 32         # the flow is over (with or without FIN of this side)
+    STREAM_ENDED = 32         # the flow is over, with or without a FIN of this side
 
 # Bytes of a frame: contiguous at data, or (data NULL) somewhere in its chain.
 cdef struct Span:
@@ -48,6 +46,7 @@ cdef struct Cursor:
     uint64_t position
     uint64_t skipped          # bytes in gaps passed: offset = position + skipped
     uint64_t gaps_passed      # number of the next gap mark to meet
+    uint64_t limit            # bytes kept for it while it does not read
 
 cdef struct Stream:
     Pool *pool
@@ -70,6 +69,7 @@ cdef struct Stream:
     uint16_t n_marks
     uint16_t flags            # STREAM_*
     uint32_t references       # flow and views
+    uint32_t full             # a fill that ends the burst, so that readers get their turn
 
 # A stream whose first byte has this offset; one reference; NULL when memory is refused.
 cdef Stream *stream_new(Pool *pool, uint64_t offset) noexcept nogil

@@ -9,6 +9,7 @@ from aiomos._engine.shim cimport aio_frame_copy
 
 cdef enum:
     FIRST_BUFFER = 2048
+    FULL = 65536              # until its readers say otherwise: the default limit
 
 
 cdef void span_copy(const Span *s, uint32_t at, uint32_t n, uint8_t *out) noexcept nogil:
@@ -28,6 +29,7 @@ cdef Stream *stream_new(Pool *pool, uint64_t offset) noexcept nogil:
     memset(s, 0, sizeof(Stream))
     s.pool = pool
     s.base = offset
+    s.full = FULL
     s.references = 1
     return s
 

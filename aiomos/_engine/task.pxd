@@ -22,7 +22,7 @@ from aiomos._engine.taskqueue cimport TaskQueue
 cdef class FlowTask(TaskFace):
     # asyncio.Task's protocol, without being one.
     cdef readonly object flow               # what it works for; dropped when it ended (cycles)
-    cdef public object on_done              # called with the task, inside the step in which it ended
+    cdef public object on_done              # called with the task, in the step in which it ended
     cdef TaskQueue queue
     cdef object waits_on                    # the parking or the foreign future that it waits for
 
@@ -49,7 +49,7 @@ cdef class Parking:
     # A place where at most one task waits. Wake-ups may be spurious: users loop
     # `while not ready: await parking`. May be subclassed; whoever makes one sets `queue`.
     cdef TaskQueue queue
-    cdef object waiter                      # the flow task, or the future of an ordinary task, or None
+    cdef object waiter                      # the flow task, or an ordinary task's future, or None
 
     cpdef void wake(self) noexcept
     cpdef bint waiting(self) noexcept

@@ -19,9 +19,10 @@ from asyncio.exceptions import CancelledError
 from asyncio.futures import _get_loop
 from contextvars import copy_context
 
-from aiomos._engine.taskface cimport (TASK_CANCELLED, TASK_FAILED, TASK_NEW, TASK_PARKED, TASK_QUEUED,
-                                     TASK_RETURNED, TASK_RUNNING, TASK_SCHEDULED, TASK_WAITING,
-                                     task_error_of, task_take_raised)
+from aiomos._engine.taskface cimport (
+    TASK_CANCELLED, TASK_FAILED, TASK_NEW, TASK_PARKED, TASK_QUEUED, TASK_RETURNED, TASK_RUNNING,
+    TASK_SCHEDULED, TASK_WAITING, task_error_of, task_take_raised,
+)
 
 cdef extern from "Python.h":
     ctypedef enum PySendResult:
@@ -66,7 +67,8 @@ cdef class FlowTask(TaskFace):
         if not self.is_done() and not self.silent:
             self.report("Task was destroyed but it is pending!", {"task": self})
         if self.unretrieved:
-            self.report("FlowTask exception was never retrieved", {"exception": self.value, "future": self})
+            self.report("Task exception was never retrieved",
+                        {"exception": self.value, "future": self})
 
     # ---- stepping ----
 
@@ -150,18 +152,17 @@ cdef class FlowTask(TaskFace):
         """Not parked: it waits for something of asyncio's."""
         if yielded is None:                     # asyncio.sleep(0)
             return self.soon(None)
-        complaint = task_complaint(self, yielded)
-        if complaint is not None:
-            return self.soon(RuntimeError(complaint))
         try:
-            return self.wait_for(yielded)
-        except Exception as error:              # somebody's future that refuses a callback
+            complaint = task_complaint(self, yielded)
+            if complaint is None:
+                # In the queue's context, not in ours, which the step that follows enters.
+                yielded._asyncio_future_blocking = False
+                yielded.add_done_callback(self._wakeup, context=self.queue.context)
+        except Exception as error:              # a future that does not play its part
             return self.soon(error)
+        return self.soon(RuntimeError(complaint)) if complaint else self.wait_for(yielded)
 
     cdef int wait_for(self, object future) except -1:
-        """Called back not in our own context, which the step that follows enters itself."""
-        future._asyncio_future_blocking = False
-        future.add_done_callback(self._wakeup, context=self.queue.context)
         self.state = TASK_WAITING
         self.waits_on = future
         self.queue.foreign_waiters += 1
@@ -205,11 +206,13 @@ cdef class FlowTask(TaskFace):
         self.value = value
         self.waits_on = None
         self.retire()
-        if self.on_done is not None:
-            self.tell_owner()
-        self.flow = None                        # the flow knows its task: no cycle after the end
-        if self.callbacks is not None:
-            self.call_back()
+        try:
+            if self.on_done is not None:
+                self.tell_owner()
+        finally:
+            self.flow = None                    # the flow knows its task: no cycle after the end
+            if self.callbacks is not None:
+                self.call_back()
         return 1
 
     cdef int tell_owner(self) except -1:
@@ -287,7 +290,7 @@ cdef FlowTask flow_task_new(object coro, TaskQueue queue, object flow):
     return task
 
 
-cdef int task_born(FlowTask task, object coro, TaskQueue queue, object context, object flow) except -1:
+cdef int task_born(FlowTask task, coro, TaskQueue queue, context, flow) except -1:
     global serials
     if not PyCoro_CheckExact(coro) and not iscoroutine(coro):
         raise TypeError(f"a coroutine was expected, got {coro!r}")
@@ -327,7 +330,8 @@ cdef object task_complaint(FlowTask task, object yielded):
     blocking = getattr(yielded, "_asyncio_future_blocking", None)
     if blocking is None:
         if inspect.isgenerator(yielded):
-            return f"yield was used instead of yield from for generator in task {task!r} with {yielded!r}"
+            return ("yield was used instead of yield from for generator "
+                    f"in task {task!r} with {yielded!r}")
         return f"Task got bad yield: {yielded!r}"
     if _get_loop(yielded) is not task._loop:
         return f"Task {task!r} got Future {yielded!r} attached to a different loop"
@@ -373,9 +377,9 @@ cdef class Parking:
         cdef PyObject *stepping = self.queue.stepping
         # In a step another task may run: one that was started eagerly. It has a context of
         # its own, and only the flow task itself runs in the flow task's.
-        if stepping != NULL and <PyObject *>(<FlowTask>stepping).context == PyThreadState_Get().context:
-            return self
-        return self.wait_ordinary()
+        if stepping == NULL or not task_context_entered(<FlowTask>stepping):
+            return self.wait_ordinary()
+        return self
 
     def __next__(self):
         cdef PyObject *stepping = self.queue.stepping
@@ -402,6 +406,10 @@ cdef class Parking:
             raise RuntimeError(f"{task_method()}() called while another coroutine is "
                                "already waiting for incoming data")
         return 0
+
+
+cdef inline bint task_context_entered(FlowTask task) noexcept:
+    return <PyObject *>task.context == PyThreadState_Get().context
 
 
 cdef str task_method():

@@ -33,7 +33,7 @@ cdef class TaskFace:
     cdef object context
     cdef object name                # None: "Flow-<serial>", made when asked for
     cdef object value               # the result or the exception, once ended
-    cdef object traceback           # the exception's, as it was: raising again must not make it longer
+    cdef object traceback           # the exception's: raising it again must not make it longer
     cdef object callbacks           # list of (function, context), or None
     cdef object cancel_message
 

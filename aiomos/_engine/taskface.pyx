@@ -51,7 +51,8 @@ cdef class TaskFace:
         """The one that ended the coroutine first, a new one after that: so asyncio."""
         error, self.value = self.value, None
         if error is None:
-            error = CancelledError() if self.cancel_message is None else CancelledError(self.cancel_message)
+            message = self.cancel_message
+            error = CancelledError() if message is None else CancelledError(message)
         return error
 
     cdef int call_back(self) except -1:

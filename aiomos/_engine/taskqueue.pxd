@@ -8,20 +8,20 @@ from aiomos._engine.taskface cimport TaskFace, TaskLink
 cdef class TaskQueue:
     # One a core and loop: who is runnable, in order of first wake-up.
     cdef readonly object loop
-    cdef object context                     # empty; foreign futures wake tasks in it (see FlowTask.wait_for)
-    cdef public object on_runnable          # called when somebody becomes runnable and nobody is stepping
+    cdef object context             # empty; foreign futures wake tasks in it (FlowTask.suspended)
+    cdef public object on_runnable  # called when the first becomes runnable; schedules the pump
 
-    cdef PyObject *head                     # runnable tasks, each a reference of ours, linked by `next`
+    cdef PyObject *head             # runnable tasks, each a reference of ours, linked by `next`
     cdef PyObject *tail
-    cdef PyObject *stepping                 # the task being stepped, borrowed
-    cdef TaskLink live
+    cdef PyObject *stepping         # the task being stepped, borrowed
+    cdef TaskLink live              # the ring of all that were born and have not ended
 
     cdef readonly Py_ssize_t foreign_waiters    # live tasks that wait for foreign futures
     cdef readonly uint64_t born
     cdef readonly uint64_t ended
-    cdef public bint debug                  # loop.get_debug() at creation: tasks register from birth
-    cdef public bint pumping                # the pump is at work: on_runnable is not called
-    cdef bint entered                       # asyncio's current task of this loop is one of ours
+    cdef public bint debug          # loop.get_debug() at creation: tasks register from birth
+    cdef public bint pumping        # the pump is at work, and will look: no on_runnable
+    cdef bint entered               # asyncio's current task of this loop is one of ours
 
     cpdef void push(self, TaskFace task) noexcept
     cpdef Py_ssize_t run(self, Py_ssize_t budget) except -1

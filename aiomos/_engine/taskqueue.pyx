@@ -80,11 +80,14 @@ cdef class TaskQueue:
                 self.step_next()
         except BaseException:                   # an exit: the pump will not come to ask again
             self.pumping = False
-            self.announce()
+            if self.head != NULL:
+                self.announce()
             raise
         finally:
             self.pumping = pumping
             self.leave()
+        if self.head != NULL and steps < budget:
+            self.announce()                     # refused: this is inside some task
         return steps
 
     cdef bint may_step_next(self) except -1:

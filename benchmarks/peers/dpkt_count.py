@@ -1,16 +1,17 @@
-"""dpkt over a capture file: bare decoding and the lengths of TCP payloads added, nothing tracked."""
+"""dpkt over a capture file: bare decoding, lengths of TCP payloads added, nothing tracked."""
 
 from __future__ import annotations
 
 import json
 import sys
+from pathlib import Path
 
 import dpkt
 
 
 def main() -> None:
     total = 0
-    with open(sys.argv[1], "rb") as file:
+    with Path(sys.argv[1]).open("rb") as file:
         for _, frame in dpkt.pcap.Reader(file):
             total += len(dpkt.ethernet.Ethernet(frame).data.data.data)
     print(json.dumps({"bytes": total}))

@@ -7,7 +7,8 @@ import pickle
 import pytest
 
 from aiomos._engine.errors import ConfigError, FilterError
-from aiomos._engine.filters import Filter, FilterSet, FrameFilter
+from aiomos._engine.filters import Filter, FrameFilter
+from aiomos._engine.flowfilters import FilterSet
 
 # expression, what is marked ("$" = one place behind the end, None = no place), what is wrong
 MISTAKES = [
@@ -46,6 +47,7 @@ MISTAKES = [
     ("port 80; drop", ";", "syntax error at ';'"),
     ("type mgt subtyp beacon", "subtyp", "syntax error at 'subtyp'"),
     ("tcp\nand prot 3", "prot", "syntax error at 'prot'"),
+    ("tcp and prot", "prot", "syntax error at 'prot'"),
     ("tcp and\0 udp", "\0", "it contains a NUL character"),
     ("ip and arp", None, "expression rejects all packets"),
 ]
@@ -85,10 +87,10 @@ def test_mark_is_as_long_as_the_word() -> None:
 
 @pytest.mark.parametrize(("expression", "column"), [
     ("tcp[4:4] prot", 10), ("ip6 host 2001:db8::1 prot", 22), ("ether host 1:2:3:4:5:6 prot", 24),
-    ("tcp[tcpflags]&tcp-syn!=0 prot", 26), ("(tcp)||(udp)prot", 13), ("net 10/8 prot", 10),
+    ("tcp[tcpflags]&tcp-syn!=0 prot", 26), ("(tcp)||(udp)prot", 13), ("net 10.0/16 prot", 13),
     ("ip proto \\tcp prot", 15), ("not(host 1.2.3.4)prot", 18), ("ether host 1-2-3-4-5-6 prot", 24),
-    ("tcp[0]>>2<=5&&port http-alt prot", 29), ("host ::1 prot", 10), ("host fe80::1.2.3.4 prot", 20),
-    ("\t tcp \r\n prot", 10),
+    ("tcp[0]>>2<=5&&port http-alt prot", 29), ("host ::1 prot", 10),
+    ("host fe80::1.2.3.4 prot", 20), ("\t tcp \r\n prot", 10),
 ])  # fmt: skip
 def test_words_are_cut_where_libpcap_cuts_them(expression: str, column: int) -> None:
     with pytest.raises(FilterError) as caught:

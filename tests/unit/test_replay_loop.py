@@ -1,8 +1,9 @@
-"""ReplayLoop: capture time, timers, turns, exhaustion and signals, over a driver of plain frames."""
+"""ReplayLoop: capture time, timers, turns, exhaustion, signals, over a driver of plain frames."""
 
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
 import random
 import signal
@@ -210,7 +211,9 @@ def test_any_offset_random_timers_fire_once_in_order_and_do_not_spin(offset: flo
 
     async def main(loop: ReplayLoop) -> list[float]:
         await asyncio.sleep(offset)
-        whens = [loop.time() + draw.choice([1e-9, 1e-6, 1e-3, 1]) * draw.random() for _ in range(300)]
+        whens = [
+            loop.time() + draw.choice([1e-9, 1e-6, 1e-3, 1]) * draw.random() for _ in range(300)
+        ]
         for when in whens:
             loop.call_at(when, fired.append, when)
         before = loop.stats.advances
@@ -221,7 +224,7 @@ def test_any_offset_random_timers_fire_once_in_order_and_do_not_spin(offset: flo
     whens = run(main, driver)
     grain = 1e-9 + 4 * (2.0**-52) * offset
     assert sorted(fired) == sorted(whens)
-    assert all(later >= earlier - grain for earlier, later in zip(fired, fired[1:], strict=False))
+    assert all(later >= earlier - grain for earlier, later in itertools.pairwise(fired))
 
 
 def test_timer_in_the_past_and_timer_at_infinity_at_once_and_never() -> None:
@@ -267,7 +270,9 @@ def test_timer_made_by_a_frame_stops_the_capture_at_its_time() -> None:
     def frame() -> None:  # what a stepped flow task may do
         driver.loop.call_later(0.15, lambda: seen.append(driver.seconds))
 
-    driver.frames.extend((EPOCH + SECOND * at // 10, frame if at == 1 else nothing) for at in range(9))
+    driver.frames.extend(
+        (EPOCH + SECOND * at // 10, frame if at == 1 else nothing) for at in range(9)
+    )
     run(lambda loop: asyncio.sleep(2), driver)
     assert seen == [0.25]
 

@@ -1,0 +1,52 @@
+# Everything runs in an environment that scripts/env.sh makes when it is missing.
+# PYTHON=python3.12 make test   takes that interpreter, in an environment of its own.
+
+ENV := scripts/env.sh
+TEST_LIMIT ?= 780
+FULL_TEST_LIMIT ?= 3600
+# Ends pytest with its summary, as ^C would, when all tests together take longer than that.
+LIMITED = timeout --foreground --signal=INT --kill-after=30
+PYTEST_ARGS ?=
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.PHONY: help run test acceptance dev lint format bench docs captures clean
+
+help:  ## Show this list
+	@sed -n 's/^\([a-z]*\):.*## /\1	/p' $(MAKEFILE_LIST) | expand -t 12
+
+run:  ## Log the HTTP requests of a capture that comes with the project
+	$(ENV) run aiomos run examples/http_log.py -r tests/captures/http_demo.pcap
+
+test:  ## Run the tests
+	$(ENV) test $(LIMITED) $(TEST_LIMIT) pytest $(PYTEST_ARGS)
+
+acceptance:  ## Run the tests at full size, and over the corpus of captures
+	AIOMOS_FULL=1 $(ENV) test $(LIMITED) $(FULL_TEST_LIMIT) pytest $(PYTEST_ARGS)
+
+dev:  ## Make the environment for working on aiomos, with every tool
+	$(ENV) test
+	$(ENV) lint
+	$(ENV) docs
+
+lint:  ## Check style, types and formatting; changes nothing
+	$(ENV) lint scripts/lint.sh
+
+format:  ## Put Python and C sources into their format
+	$(ENV) lint sh -c 'ruff format . && ruff check --fix . && clang-format -i dpdk_shim/*.[ch]'
+
+bench:  ## Measure aiomos beside its peers
+	$(ENV) bench sh -c 'PYTHON=python benchmarks/install_peers.sh || echo "some peers are missing"'
+	$(ENV) bench python -m benchmarks.compare
+	$(ENV) bench python -m benchmarks.resume
+	$(ENV) bench python -m benchmarks.instructions
+
+docs:  ## Build the documentation into docs/_build
+	$(ENV) docs sphinx-build -W --keep-going -q -b html docs docs/_build
+	@echo 'docs/_build/index.html'
+
+captures:  ## Make the captures in tests/captures again (root, Linux)
+	$(ENV) captures python tests/captures/make_captures.py
+
+clean:  ## Remove what was built, but keep the virtual environments
+	rm -rf build docs/_build .pytest_cache .mypy_cache .ruff_cache .hypothesis

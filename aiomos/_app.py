@@ -1,0 +1,252 @@
+"""App: filters bound to handlers, and nothing that runs."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any, Literal, TypeAlias, TypeVar
+
+import attrs
+
+from aiomos._engine.errors import AppError, ConfigError
+from aiomos._flow import Flow
+from aiomos._packet import Packet
+
+FlowHandler: TypeAlias = Callable[[Flow], Awaitable[object]]
+PacketHandler: TypeAlias = Callable[[Packet], object]
+EveryHandler: TypeAlias = Callable[[], Awaitable[object]]
+Lifespan: TypeAlias = Callable[["App"], AsyncIterator[object]]
+
+_F = TypeVar("_F", bound=FlowHandler)
+_P = TypeVar("_P", bound=PacketHandler)
+_E = TypeVar("_E", bound=EveryHandler)
+_L = TypeVar("_L", bound=Lifespan)
+
+Start: TypeAlias = Literal["syn", "established", "data"]
+Sides: TypeAlias = Literal["both", "client", "server"]
+OnGap: TypeAlias = Literal["raise", "yield", "skip"]
+OnFull: TypeAlias = Literal["gap", "stop", "detach"]
+
+_CHOICES: dict[str, tuple[str, ...]] = {
+    "start": ("syn", "established", "data"),
+    "sides": ("both", "client", "server"),
+    "on_gap": ("raise", "yield", "skip"),
+    "on_full": ("gap", "stop", "detach"),
+}
+
+
+def _one_of(_: object, attribute: attrs.Attribute[str], value: str) -> None:
+    choices = _CHOICES[attribute.name]
+    if value not in choices:
+        listed = ", ".join(repr(c) for c in choices)
+        raise ConfigError(f"{attribute.name}={value!r}: it is one of {listed}")
+
+
+def _limit(_: object, attribute: attrs.Attribute[int], value: int) -> None:
+    if not isinstance(value, int) or not 1 <= value <= 1 << 30:
+        raise ConfigError(f"limit={value!r}: it is a number of bytes from 1 to {1 << 30}")
+
+
+@attrs.frozen
+class FlowRule:
+    """One ``@app.tcp`` or ``@app.udp``: which flows, which handler, how it reads."""
+
+    function: FlowHandler
+    protocol: str
+    filter: str | None = None
+    start: str = attrs.field(default="established", validator=_one_of)
+    sides: str = attrs.field(default="both", validator=_one_of)
+    on_gap: str = attrs.field(default="raise", validator=_one_of)
+    on_full: str = attrs.field(default="gap", validator=_one_of)
+    limit: int = attrs.field(default=65536, validator=_limit)
+
+    @property
+    def name(self) -> str:
+        """Name of the handler, for people."""
+        return getattr(self.function, "__qualname__", repr(self.function))
+
+
+@attrs.frozen
+class PacketRule:
+    """One ``@app.packet``."""
+
+    function: PacketHandler
+    filter: str | None
+    is_coroutine: bool
+
+
+@attrs.frozen
+class EveryRule:
+    """One ``@app.every``; the period in seconds."""
+
+    function: EveryHandler
+    seconds: float
+
+
+def is_coroutine_function(function: object) -> bool:
+    """Whether calling it gives a coroutine (also objects whose ``__call__`` is ``async``)."""
+    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
+        getattr(function, "__call__", None)  # noqa: B004 - its value is looked at
+    )
+
+
+def _must_be_coroutine(function: object, where: str) -> None:
+    if not is_coroutine_function(function):
+        name = getattr(function, "__qualname__", repr(function))
+        raise AppError(f"{where}: {name} is no coroutine function; write 'async def {name}(...)'")
+
+
+class App:
+    """Filters bound to handlers.
+
+    >>> import aiomos
+    >>> app = aiomos.App()
+    >>> @app.tcp("port 80")
+    ... async def log_lines(flow: aiomos.Flow) -> None:
+    ...     async for line in flow.client.lines():
+    ...         print(flow.client.address, line)
+
+    An app holds declarations only. ``aiomos run``, :func:`aiomos.run`, :func:`aiomos.replay`
+    and :meth:`aiomos.Engine.serve` run it; one app can be run several times.
+    """
+
+    def __init__(self) -> None:
+        self.flow_rules: list[FlowRule] = []
+        self.packet_rules: list[PacketRule] = []
+        self.every_rules: list[EveryRule] = []
+        self.lifespans: list[Lifespan] = []
+        #: What the lifespan yielded, while the app runs.
+        self.state: Any = None
+
+    def tcp(
+        self,
+        filter: str | None = None,
+        *,
+        start: Start = "established",
+        sides: Sides = "both",
+        on_gap: OnGap = "raise",
+        deliver: Literal["arrival"] = "arrival",
+        overlap: Literal["first"] = "first",
+        limit: int = 65536,
+        on_full: OnFull = "gap",
+        inline: Literal[False] = False,
+        hold: None = None,
+    ) -> Callable[[_F], _F]:
+        """Run ``async def handler(flow)`` for every TCP connection that passes the filter.
+
+        Args:
+            filter: a BPF expression, judged once a connection, from client to server; None
+                takes all.
+            start: when the handler begins: at the first SYN, when both SYNs are acknowledged
+                (or the connection is picked up in its middle), or with the first payload.
+            sides: whose bytes it reads. The other side is followed by numbers only.
+            on_gap: what missing bytes do to a reader: raise :class:`GapError`, give a
+                :class:`Gap` while iterating, or be passed over and counted.
+            deliver: ``"arrival"``: bytes are handed out when seen in order.
+            overlap: ``"first"``: of differing copies of a byte, the first is kept.
+            limit: bytes kept a side while the handler does not read, as in asyncio.
+            on_full: beyond the limit, one gap (``"gap"``), or the side is read no more
+                (``"stop"``, ``"detach"``).
+            inline: handlers on a tap cannot hold or change traffic; True is refused here.
+            hold: goes with ``inline``.
+
+        Raises:
+            AppError: the handler is no coroutine function.
+            ConfigError: an option has no such value.
+        """
+        if deliver != "arrival" or overlap != "first" or inline or hold is not None:
+            raise ConfigError(
+                "this version delivers on arrival, keeps the first copy and taps: "
+                "deliver='arrival', overlap='first', inline=False, hold=None"
+            )
+
+        def declare(function: _F) -> _F:
+            _must_be_coroutine(function, "@app.tcp")
+            self.flow_rules.append(
+                FlowRule(function, "tcp", filter, start, sides, on_gap, on_full, limit)
+            )
+            return function
+
+        return _declared(filter, declare, "tcp")
+
+    def udp(self, filter: str | None = None) -> Callable[[_F], _F]:
+        """Run ``async def handler(flow)`` for every UDP flow that passes the filter.
+
+        ``async for datagram in flow`` gives its datagrams, both directions, until no more
+        came for its idle time.
+        """
+
+        def declare(function: _F) -> _F:
+            _must_be_coroutine(function, "@app.udp")
+            self.flow_rules.append(FlowRule(function, "udp", filter, "data"))
+            return function
+
+        return _declared(filter, declare, "udp")
+
+    def packet(self, filter: str | None = None) -> Callable[[_P], _P]:
+        """Call a function with every frame that passes the filter (whole tcpdump language).
+
+        ``def handler(packet)`` runs inside packet processing and borrows the packet;
+        ``async def handler(packet)`` runs after the burst, with a copy.
+        """
+
+        def declare(function: _P) -> _P:
+            self.packet_rules.append(PacketRule(function, filter, is_coroutine_function(function)))
+            return function
+
+        return _declared(filter, declare, "packet")
+
+    def every(self, seconds: float) -> Callable[[_E], _E]:
+        """Run ``async def handler()`` every so many seconds, never overlapping itself.
+
+        In a replay these are seconds of capture time.
+        """
+        if not seconds > 0:
+            raise ConfigError(f"every({seconds!r}): the period is more than 0 seconds")
+
+        def declare(function: _E) -> _E:
+            _must_be_coroutine(function, "@app.every")
+            self.every_rules.append(EveryRule(function, seconds))
+            return function
+
+        return declare
+
+    def lifespan(self, function: _L) -> _L:
+        """Enter ``async def handler(app)``, an async generator, once before traffic.
+
+        What it yields becomes :attr:`state`; what stands behind the ``yield`` runs at the end.
+        """
+        if not inspect.isasyncgenfunction(function):
+            name = getattr(function, "__qualname__", repr(function))
+            raise AppError(
+                f"@app.lifespan: {name} is no async generator; write 'async def' with one yield"
+            )
+        self.lifespans.append(function)
+        return function
+
+
+_D = TypeVar("_D", bound=Callable[..., object])
+
+
+def _declared(filter: object, declare: Callable[[_D], _D], name: str) -> Callable[[_D], _D]:
+    """The decorator; says what to do when it was used without parentheses."""
+    if callable(filter):
+        raise AppError(f"write @app.{name}() with parentheses: its argument is a filter")
+    if filter is not None and not isinstance(filter, str):
+        raise ConfigError(f"@app.{name}: a filter is a string, not {filter!r}")
+    return declare
+
+
+def as_app(thing: object) -> App:
+    """An app as it is; a plain ``async def handler(flow)`` as an app for all TCP connections.
+
+    Raises:
+        AppError: it is neither.
+    """
+    if isinstance(thing, App):
+        return thing
+    if is_coroutine_function(thing):
+        app = App()
+        app.tcp()(thing)  # type: ignore[type-var]  # a coroutine function: just checked
+        return app
+    raise AppError(f"{thing!r} is neither an aiomos.App nor a coroutine function")

@@ -1,0 +1,465 @@
+"""Flow and Endpoint as far as they touch engine memory; the readable rest is in Python
+(aiomos/_flow.py, aiomos/_endpoint.py)."""
+from cpython.bytes cimport PyBytes_AsString, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.object cimport PyObject, PyTypeObject
+from libc.stdint cimport int64_t, uint16_t, uint64_t
+from libc.string cimport memcpy
+
+import ipaddress
+
+from aiomos._engine import names
+from aiomos._engine.errors import FlowEvicted, FlowReset, FlowTimeout, GapError
+from aiomos._engine.flow cimport (FLOW_CLOSED, FLOW_ESTABLISHED, FLOW_MIDSTREAM, HALF_FIN,
+                                  HALF_FIN_DONE, HALF_RST, HALF_SEEN, HALF_SYN)
+from aiomos._engine.life cimport flow_unpin
+from aiomos._engine.limits cimport (CLIENT, CLOSE_EVICTED, CLOSE_RESET, CLOSE_TIMEOUT,
+                                    PROTO_UDP, SERVER)
+from aiomos._engine.stream cimport (STREAM_ENDED, STREAM_EOF, STREAM_STOPPED, STREAM_UNREAD,
+                                    GapMark, cursor_attach, cursor_available,
+                                    cursor_consume, cursor_data, cursor_detach, cursor_gap,
+                                    cursor_pass_gap, stream_end)
+from aiomos._engine.udp cimport DatagramHeader
+
+cdef extern from *:
+    """
+    #include <string.h>
+    static PyObject *aio_new_empty(PyObject *cls, PyObject *no_args)
+    { return ((PyTypeObject *)cls)->tp_new((PyTypeObject *)cls, no_args, NULL); }
+    """
+    object aio_new_empty(object cls, object no_args)
+    void *memmem(const void *where, size_t n, const void *what, size_t m) noexcept nogil
+
+cdef tuple NO_ARGS = ()
+STATES = ("CLOSED", "LISTEN", "SYN_SENT", "SYN_RECEIVED", "ESTABLISHED", "FIN_WAIT_1",
+          "FIN_WAIT_2", "CLOSE_WAIT", "CLOSING", "LAST_ACK", "TIME_WAIT")
+
+
+cdef class Handler:
+    """A handler of an app with its options as numbers; see App.tcp for what they mean."""
+
+    def __init__(self, function, name, protocol, start, sides, on_gap, limit, on_full):
+        self.function = function
+        self.name = name
+        self.protocol = protocol
+        self.start = start
+        self.sides = sides
+        self.on_gap = on_gap
+        self.limit = limit
+        self.on_full = on_full
+
+
+# ---- one end -------------------------------------------------------------------------------
+
+cdef EndpointBase endpoint_new(object cls, Core core, Flow *f, TaskQueue queue, int side,
+                               Handler handler):
+    cdef EndpointBase e = <EndpointBase>aio_new_empty(cls, NO_ARGS)
+    e.core = core
+    e.fl = f
+    f.pins += 1
+    e.queue = queue
+    e.side = side
+    e.limit = handler.limit
+    e.cursor.limit = handler.limit
+    e.on_gap = handler.on_gap
+    e.on_full = handler.on_full
+    e.want = 1
+    return e
+
+
+cdef class EndpointBase:
+    """Engine side of an endpoint: its cursor, and what is known of the end itself."""
+
+    def __dealloc__(self):
+        if self.fl != NULL:
+            cursor_detach(&self.cursor)
+            flow_unpin(self.core.state, self.fl)
+
+    cdef void attach(self, uint64_t position, uint64_t missing) noexcept:
+        if self.fl.stream[self.side] != NULL:
+            cursor_attach(&self.cursor, self.fl.stream[self.side], position, missing)
+            self.share_limit()
+
+    cdef void detach(self) noexcept:
+        cursor_detach(&self.cursor)
+        if self.parking is not None:
+            self.parking.wake()
+
+    cdef void share_limit(self) noexcept:
+        """The burst ends when the side holds what its most patient reader wants."""
+        self.cursor.limit = max(self.limit, self.want)
+        if self.cursor.stream.cursors == &self.cursor and self.cursor.next == NULL:
+            self.cursor.stream.full = <uint32_t>min(self.cursor.limit, <uint64_t>1 << 30)
+        elif self.cursor.limit > self.cursor.stream.full:
+            self.cursor.stream.full = <uint32_t>min(self.cursor.limit, <uint64_t>1 << 30)
+
+    # -- waiting --
+
+    cdef bint satisfied(self) noexcept:
+        """Whether a reader that wants `want` bytes has nothing more to wait for."""
+        if cursor_available(&self.cursor) >= self.want:
+            return True
+        # A gap or the end behind these bytes: more of them will never come.
+        return self.cursor.stream.flags & (STREAM_EOF | STREAM_ENDED) != 0 or self.gap_ahead()
+
+    cdef bint gap_ahead(self) noexcept:
+        return (self.cursor.gaps_passed
+                < self.cursor.stream.marks_gone + self.cursor.stream.n_marks)
+
+    cdef bint changed(self) noexcept:
+        if self.cursor.stream == NULL:
+            return False
+        if self.parking is not None and self.parking.waiter is not None and self.satisfied():
+            self.parking.wake()
+        return stream_end(self.cursor.stream) - self.cursor.position > self.limit
+
+    def _wait(self, uint64_t want=1):
+        """Something to await until `want` bytes, a gap or the end are here."""
+        if self.parking is None:
+            self.parking = Parking.__new__(Parking)
+            self.parking.queue = self.queue
+        self.want = want
+        self.touched = True
+        if self.cursor.stream != NULL:
+            self.share_limit()
+        return self.parking
+
+    # -- bytes --
+
+    def _take(self, uint64_t n):
+        """Up to n bytes; b"" at the end; None when there is nothing yet. Gaps as on_gap says."""
+        return self.take(n)
+
+    cdef object take(self, uint64_t n):
+        cdef uint64_t here
+        self.want = 1
+        self.touched = True
+        if self.cursor.stream == NULL:
+            return b""
+        while True:
+            here = cursor_available(&self.cursor)
+            if here:
+                return self.cut(min(n, here))
+            if cursor_gap(&self.cursor) == NULL:
+                break
+            self.pass_gap()
+        if self.cursor.stream.flags & (STREAM_EOF | STREAM_ENDED):
+            return self.end_of_stream()
+        return None
+
+    cdef object cut(self, uint64_t n):
+        """Takes n bytes that are there. UNREAD ends here: whoever reads now is late, not absent."""
+        data = PyBytes_FromStringAndSize(<const char *>cursor_data(&self.cursor), n)
+        cursor_consume(&self.cursor, n)
+        self.cursor.stream.flags &= ~<uint16_t>STREAM_UNREAD
+        return data
+
+    cdef object end_of_stream(self):
+        """b"" where the end is one; the exception of the flow's end where it is not."""
+        if self.cursor.stream.flags & STREAM_EOF:
+            return b""
+        if self.fl.close_reason == CLOSE_RESET:
+            raise FlowReset("connection reset")
+        if self.fl.close_reason == CLOSE_TIMEOUT:
+            raise FlowTimeout("flow expired: no packet for its idle time")
+        if self.fl.close_reason == CLOSE_EVICTED:
+            raise FlowEvicted("flow evicted: memory budget used up")
+        return b""
+
+    cdef bint pass_gap(self) except -1:
+        """Goes over the gap at the cursor; raises unless it is to be skipped."""
+        cdef const GapMark *mark = cursor_gap(&self.cursor)
+        cdef tuple gap = gap_tuple(mark)
+        cursor_pass_gap(&self.cursor)
+        self.cursor.stream.flags &= ~<uint16_t>STREAM_UNREAD
+        if self.on_gap != ON_GAP_SKIP:
+            raise GapError(*gap)
+        return True
+
+    def _pass_gap(self):
+        """(offset, length, cause) of the gap at the cursor, now passed; None: there is none."""
+        cdef const GapMark *mark
+        if self.cursor.stream == NULL:
+            return None
+        mark = cursor_gap(&self.cursor)
+        if mark == NULL:
+            return None
+        gap = gap_tuple(mark)
+        cursor_pass_gap(&self.cursor)
+        return gap
+
+    def _here(self):
+        """Bytes that can be taken before the next gap or the end."""
+        self.touched = True
+        return 0 if self.cursor.stream == NULL else cursor_available(&self.cursor)
+
+    def _blocked(self):
+        """What stands behind the bytes at hand: 0 more may come, 1 a gap, 2 the end."""
+        if self.cursor.stream == NULL:
+            return 2
+        if self.gap_ahead():
+            return 1
+        return 2 if self.cursor.stream.flags & (STREAM_EOF | STREAM_ENDED) else 0
+
+    def _find(self, bytes separator, uint64_t start):
+        """Where the separator begins in the bytes at hand, from start on; -1: nowhere."""
+        cdef uint64_t here
+        cdef const char *data
+        cdef const char *found
+        if self.cursor.stream == NULL:
+            return -1
+        here = cursor_available(&self.cursor)
+        if start >= here:
+            return -1
+        data = <const char *>cursor_data(&self.cursor)
+        found = <const char *>memmem(data + start, here - start, PyBytes_AsString(separator),
+                                     PyBytes_GET_SIZE(separator))
+        return -1 if found == NULL else found - data
+
+    def _peek(self, uint64_t start, uint64_t n):
+        """Up to n bytes at hand, from start bytes behind the cursor on, not consumed."""
+        cdef uint64_t here
+        self.touched = True
+        if self.cursor.stream == NULL:
+            return b""
+        here = cursor_available(&self.cursor)
+        if start >= here:
+            return b""
+        return PyBytes_FromStringAndSize(<const char *>cursor_data(&self.cursor) + start,
+                                         min(n, here - start))
+
+    def _drop(self, uint64_t n):
+        """Consumes n bytes at hand without making an object of them."""
+        cursor_consume(&self.cursor, n)
+
+    def stop(self):
+        """Reads no more of this side: what came and comes is counted, not kept."""
+        self.detach()
+
+    @property
+    def skips_gaps(self):
+        """Whether gaps are passed over, counted only (on_gap="skip")."""
+        return self.on_gap == ON_GAP_SKIP
+
+    @property
+    def yields_gaps(self):
+        """Whether iterating gives Gap objects (on_gap="yield")."""
+        return self.on_gap == ON_GAP_YIELD
+
+    # -- what is known of this end --
+
+    @property
+    def address(self):
+        """IP address of this end, as text."""
+        return address_text(self.fl, self.side)
+
+    @property
+    def port(self):
+        """TCP or UDP port of this end."""
+        return self.fl.ports[self.side]
+
+    @property
+    def offset(self):
+        """64-bit stream offset of the next byte that a read would give, gaps counted."""
+        return self.cursor.position + self.cursor.skipped if self.cursor.stream != NULL else 0
+
+    @property
+    def buffered(self):
+        """Bytes received and not read yet."""
+        if self.cursor.stream == NULL:
+            return 0
+        return stream_end(self.cursor.stream) - self.cursor.position
+
+    @property
+    def seen(self):
+        """Whether any packet of this end was seen."""
+        return self.fl.h[self.side].packets > 0
+
+    @property
+    def complete(self):
+        """Whether this end said that it had sent all (FIN), and all before that was received."""
+        return bool(self.fl.h[self.side].flags & HALF_FIN_DONE)
+
+    @property
+    def state(self):
+        """Name of the TCP state that this end is in, by RFC 9293."""
+        return STATES[self.fl.h[self.side].state]
+
+    @property
+    def isn(self):
+        """Initial sequence number."""
+        return self.fl.h[self.side].isn
+
+    @property
+    def mss(self):
+        """Maximum segment size that this end announced; 0: not seen."""
+        return self.fl.mss[self.side]
+
+    @property
+    def packets(self):
+        """Packets that this end sent."""
+        return self.fl.h[self.side].packets
+
+    @property
+    def received(self):
+        """Bytes that this end has sent and its peer has received in order, gaps counted."""
+        return self.fl.h[self.side].offset
+
+    @property
+    def retransmissions(self):
+        """Segments of this end that repeated bytes (or its SYN or FIN)."""
+        return self.fl.retransmissions[self.side]
+
+    @property
+    def gaps(self):
+        """Holes in what this end sent that were given up."""
+        return self.fl.gaps[self.side]
+
+    @property
+    def fin_seen(self):
+        """Whether a FIN of this end was seen."""
+        return bool(self.fl.h[self.side].flags & HALF_FIN)
+
+    @property
+    def rst_seen(self):
+        """Whether a RST of this end was seen, valid or not."""
+        return bool(self.fl.h[self.side].flags & HALF_RST)
+
+    @property
+    def syn_seen(self):
+        """Whether the SYN of this end was seen."""
+        return bool(self.fl.h[self.side].flags & HALF_SYN)
+
+
+cdef tuple gap_tuple(const GapMark *mark):
+    """Offset, length and the name of the cause."""
+    return (mark.offset, mark.length, names.GAP_CAUSES[mark.cause])
+
+
+cdef str address_text(const Flow *f, int side):
+    cdef const unsigned char *a = f.address[side]
+    if f.ip_version == 4:
+        return f"{a[0]}.{a[1]}.{a[2]}.{a[3]}"
+    return ipaddress.IPv6Address(PyBytes_FromStringAndSize(<const char *>a, 16)).compressed
+
+
+# ---- the flow ------------------------------------------------------------------------------------
+
+cdef FlowBase flow_view_new(object cls, object endpoint_class, Core core, Flow *f,
+                            TaskQueue queue, Handler handler):
+    cdef FlowBase view = <FlowBase>aio_new_empty(cls, NO_ARGS)
+    view.core = core
+    view.fl = f
+    f.pins += 1
+    view.queue = queue
+    view.handler = handler
+    view.client = endpoint_new(endpoint_class, core, f, queue, CLIENT, handler)
+    view.server = endpoint_new(endpoint_class, core, f, queue, SERVER, handler)
+    return view
+
+
+cdef class FlowBase:
+    """Engine side of a flow."""
+
+    def __dealloc__(self):
+        if self.fl != NULL:
+            flow_unpin(self.core.state, self.fl)
+
+    cdef void wake_waiters(self) noexcept:
+        cdef Parking parking
+        if self.waiters is None:
+            return
+        for parking in self.waiters:
+            parking.wake()
+        self.waiters = None
+
+    def _wait(self):
+        """Something to await until the state of the flow changes."""
+        cdef Parking parking = Parking.__new__(Parking)
+        parking.queue = self.queue
+        if self.waiters is None:
+            self.waiters = []
+        self.waiters.append(parking)
+        return parking
+
+    cdef object datagram(self):
+        """(data, time, sender) of the next datagram; None: none is here."""
+        cdef EndpointBase e = self.client
+        cdef DatagramHeader header
+        if e.cursor.stream == NULL or cursor_available(&e.cursor) < sizeof(DatagramHeader):
+            return None
+        memcpy(&header, cursor_data(&e.cursor), sizeof(DatagramHeader))
+        data = PyBytes_FromStringAndSize(
+            <const char *>cursor_data(&e.cursor) + sizeof(DatagramHeader), header.length)
+        cursor_consume(&e.cursor, sizeof(DatagramHeader) + header.length)
+        return data, header.time_ns / 1e9, header.sender
+
+    def _datagram(self):
+        return self.datagram()
+
+    def bypass(self):
+        """Ends this handler's interest: no more of the flow's bytes are kept for it."""
+        self.client.detach()
+        self.server.detach()
+
+    # -- what is known --
+
+    @property
+    def id(self):
+        """64-bit number, unique in the deployment, in order of the flows' first packets."""
+        return self.fl.id
+
+    @property
+    def protocol(self):
+        """The transport protocol, "tcp" or "udp"."""
+        return "udp" if self.fl.protocol == PROTO_UDP else "tcp"
+
+    @property
+    def ip_version(self):
+        """4 or 6."""
+        return self.fl.ip_version
+
+    @property
+    def start(self):
+        """Capture time of the first packet, seconds since the epoch."""
+        return self.fl.start_ns / 1e9
+
+    @property
+    def duration(self):
+        """Seconds from the first packet to the last one so far, on the engine's clock."""
+        return (self.fl.last_ns - self.fl.born_ns) / 1e9
+
+    @property
+    def midstream(self):
+        """Whether the flow was picked up without its SYN."""
+        return bool(self.fl.flags & FLOW_MIDSTREAM)
+
+    @property
+    def is_established(self):
+        """Whether both SYNs were acknowledged (or the flow was picked up)."""
+        return bool(self.fl.flags & FLOW_ESTABLISHED)
+
+    @property
+    def is_closed(self):
+        """Whether the flow has ended."""
+        return bool(self.fl.flags & FLOW_CLOSED)
+
+    @property
+    def vlan(self):
+        """VLAN ids of the first packet, outermost first; at most two."""
+        return tuple([self.fl.vlan[i] & 0xFFF for i in range(self.fl.n_vlan)])
+
+    @property
+    def _reason(self):
+        return names.CLOSE_REASONS[self.fl.close_reason]
+
+    @property
+    def _mac(self):
+        return (PyBytes_FromStringAndSize(<const char *>self.fl.mac[0], 6),
+                PyBytes_FromStringAndSize(<const char *>self.fl.mac[1], 6))
+
+    @property
+    def _key(self):
+        size = 4 if self.fl.ip_version == 4 else 16
+        return (PyBytes_FromStringAndSize(<const char *>self.fl.address[0], size),
+                PyBytes_FromStringAndSize(<const char *>self.fl.address[1], size),
+                self.fl.ports[0], self.fl.ports[1], self.fl.protocol)

@@ -1,0 +1,496 @@
+"""Runs apps: Engine attaches to a running loop; run() and replay() bring a loop of their own."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import threading
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
+from types import TracebackType
+from typing import Any, Literal, Self, TypeAlias
+
+from aiomos._app import App, EveryRule, FlowRule, as_app
+from aiomos._endpoint import Endpoint
+from aiomos._engine import names
+from aiomos._engine.core import Core
+from aiomos._engine.errors import ConfigError, SourceError
+from aiomos._engine.filters import FrameFilter
+from aiomos._engine.flowfilters import FilterSet
+from aiomos._engine.pump import Cycle, Pump
+from aiomos._engine.source import Source, Writer, open_files
+from aiomos._engine.taskqueue import TaskQueue
+from aiomos._engine.view import Handler
+from aiomos._flow import Flow
+from aiomos._packet import Packet
+from aiomos._replay_loop import ReplayLoop
+from aiomos._summary import Summary
+
+log = logging.getLogger("aiomos")
+
+Path: TypeAlias = str | os.PathLike[str]
+Tasks: TypeAlias = Literal["engine", "asyncio"]
+
+_IDLE_POLL = 0.002  # seconds between looks at a live source that has no descriptor
+_STARTS = ("syn", "established", "data")
+_SIDES = {"client": 1, "server": 2, "both": 3}
+_ON_GAP = ("raise", "yield", "skip")
+_ON_FULL = ("gap", "stop", "detach")
+_PROTOCOLS = {"tcp": 6, "udp": 17}
+_CANCEL_ROUNDS = 100
+
+
+class Engine:
+    """One core's engine on the loop that is running.
+
+    ``async with aiomos.Engine(source) as engine: await engine.serve(app)``
+
+    Args:
+        source: what frames come from: a :class:`Source`, or paths of capture files.
+        filter: a BPF expression for the whole run, on every raw frame.
+        write: a :class:`Writer` that gets every frame which passed the filter.
+        count: stop after so many frames; 0: never.
+        tasks: ``"engine"`` steps handlers itself; ``"asyncio"`` makes ordinary tasks of them.
+        linger: seconds that handlers get after the end of the traffic.
+        burst: most frames taken at once, 1 to 64.
+        budget: most steps of handlers between two bursts; None: as many as there are.
+        options: engine limits and timeouts, see :data:`aiomos._engine.core.DEFAULTS`.
+
+    Raises:
+        SourceError: a capture cannot be opened or read.
+        FilterError: an expression does not compile.
+        AppError: what is served is no app.
+    """
+
+    def __init__(
+        self,
+        source: Source | Path | Sequence[Path],
+        *,
+        filter: str | None = None,
+        write: Writer | None = None,
+        count: int = 0,
+        tasks: Tasks = "engine",
+        linger: float = 1.0,
+        burst: int = 64,
+        budget: int | None = None,
+        **options: Any,
+    ) -> None:
+        if tasks not in ("engine", "asyncio"):
+            raise ConfigError(f"tasks={tasks!r}: it is 'engine' or 'asyncio'")
+        self.core = Core(**options)
+        self._filter = FrameFilter(filter) if filter else None
+        self._own_source = not isinstance(source, Source)
+        self.source = source if isinstance(source, Source) else open_files(_paths(source))
+        self._write = write
+        self._count = count
+        self._tasks = tasks
+        self._linger = linger
+        self._burst = burst
+        self._budget = budget
+        self._pump: Pump | None = None
+        self._handlers: list[Handler] = []
+        self._spawned: set[asyncio.Task[Any]] = set()
+        self._stop: asyncio.Event | None = None
+        self._failure: BaseException | None = None
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Closes the source, if the engine opened it."""
+        if self._own_source:
+            self.source.close()
+
+    # ---- serving --------------------------------------------------------------------------
+
+    async def serve(self, app: App | Callable[[Flow], Any]) -> Summary:
+        """Run an app until the source ends or :meth:`stop` is called; what it came to."""
+        app = as_app(app)
+        if self._pump is not None:
+            raise ConfigError("an engine serves once; make another one")
+        loop = asyncio.get_running_loop()
+        self._stop = asyncio.Event()
+        self._pump = pump = self._make_pump(app, loop)
+        drive = _Replaying if isinstance(loop, ReplayLoop) else _Attached
+        async with contextlib.AsyncExitStack() as stack:
+            stack.callback(self._detach)
+            for lifespan in app.lifespans:
+                app.state = await stack.enter_async_context(_entered(lifespan(app)))
+            driver = drive(pump, loop, self._stop, self._linger)
+            stack.callback(driver.close)
+            tickers = [driver.ticker(rule) for rule in app.every_rules]
+            stack.push_async_callback(_cancel_all, tickers)
+            await driver.until_end()
+            await self._wind_down(driver)
+        return self.summary()
+
+    def stop(self) -> None:
+        """Ends the run: open flows close with SHUTDOWN, handlers get their linger time."""
+        if self._stop is not None:
+            self._stop.set()
+
+    def _detach(self) -> None:
+        if self._pump is not None:
+            self._pump.drop_frames()
+            self._pump.detach()
+
+    async def _wind_down(self, driver: _Driver) -> None:
+        """Handlers finish what they hold; those still there after the linger are cancelled."""
+        await driver.linger(self._alive)
+        pump = self._pump
+        assert pump is not None
+        for task in [*pump.queue.tasks(), *self._spawned]:
+            task.cancel("the run is over")
+        for _ in range(_CANCEL_ROUNDS):
+            if not self._alive():
+                return
+            await asyncio.sleep(0)
+        log.warning("%d handlers go on after they were cancelled: abandoned", self._alive())
+
+    def _alive(self) -> int:
+        return (self._pump.queue.alive if self._pump else 0) + len(self._spawned)
+
+    # ---- making the pump ---------------------------------------------------------------------
+
+    def _make_pump(self, app: App, loop: asyncio.AbstractEventLoop) -> Pump:
+        filters = FilterSet()
+        self._handlers = [_handler(rule) for rule in app.flow_rules]
+        for rule in app.flow_rules:
+            filters.add(rule.protocol, rule.filter)
+        return Pump(
+            self.core,
+            self.source,
+            TaskQueue(loop),
+            handlers=self._handlers,
+            filters=filters,
+            flow_class=Flow,
+            endpoint_class=Endpoint,
+            frame_filter=self._filter,
+            writer=self._write,
+            spawn=self._spawn if self._tasks == "asyncio" else None,
+            on_failure=_report,
+            packet_handlers=[
+                (FrameFilter(r.filter) if r.filter else None, r.function, r.is_coroutine, Packet)
+                for r in app.packet_rules
+            ],
+            burst=self._burst,
+            stop_after=self._count,
+            budget=self._budget,
+        )
+
+    def _spawn(
+        self, coroutine: Coroutine[Any, Any, Any], flow: Flow | None, done: Callable[..., None]
+    ) -> asyncio.Task[Any]:
+        """An ordinary task for a handler (``tasks="asyncio"``)."""
+        task = asyncio.get_running_loop().create_task(coroutine)
+        self._spawned.add(task)
+
+        def ended(task: asyncio.Task[Any]) -> None:
+            self._spawned.discard(task)
+            done(task, flow) if flow is not None else done(task)
+
+        task.add_done_callback(ended)
+        return task
+
+    # ---- what it came to ------------------------------------------------------------------------
+
+    def summary(self) -> Summary:
+        """Counters so far."""
+        pump = self._pump
+        if pump is None:
+            return Summary()
+        stats = self.source.stats()
+        loop = pump.queue.loop
+        replay = loop.stats if isinstance(loop, ReplayLoop) else None
+        counters = self.core.counters()
+        return Summary(
+            received=pump.received,
+            filtered=pump.filtered,
+            processed=counters["frames"],
+            dropped=stats.dropped_nic + stats.dropped_kernel + stats.dropped_pool,
+            counters=counters,
+            handlers_started=sum(h.started for h in self._handlers),
+            handler_errors=pump.handler_errors,
+            cut_off=self.source.result == names.RESULT_CUT,
+            failed=self.source.result in names.RESULTS_FAILED,
+            message=self.source.message,
+            turn_limit=replay.turn_limit if replay else 0,
+            io_expired=replay.patience_expired if replay else 0,
+        )
+
+
+def _paths(source: Path | Sequence[Path]) -> list[Path]:
+    return [source] if isinstance(source, str | os.PathLike) else list(source)
+
+
+def _handler(rule: FlowRule) -> Handler:
+    udp = rule.protocol == "udp"
+    return Handler(
+        rule.function,
+        rule.name,
+        _PROTOCOLS[rule.protocol],
+        _STARTS.index(rule.start),
+        _SIDES["client" if udp else rule.sides],
+        _ON_GAP.index(rule.on_gap),
+        rule.limit,
+        _ON_FULL.index(rule.on_full),
+    )
+
+
+def _report(flow: Flow | None, error: BaseException) -> None:
+    """A handler raised: say where, and go on without it."""
+    if flow is None:
+        log.error("a packet handler failed", exc_info=error)
+        return
+    log.error(
+        "handler %s failed on %r at client offset %d, server offset %d",
+        flow.handler.name,
+        flow,
+        flow.client.offset,
+        flow.server.offset,
+        exc_info=error,
+    )
+
+
+@contextlib.asynccontextmanager
+async def _entered(generator: AsyncIterator[object]) -> AsyncIterator[object]:
+    """A lifespan: up to its yield, then the rest."""
+    async with contextlib.aclosing(generator):  # type: ignore[type-var]  # a generator
+        yield await anext(generator)
+        with contextlib.suppress(StopAsyncIteration):
+            await anext(generator)
+            raise ConfigError("a lifespan yields once")
+
+
+async def _cancel_all(tasks: list[asyncio.Task[Any]]) -> None:
+    for task in tasks:
+        task.cancel()
+    for outcome in await asyncio.gather(*tasks, return_exceptions=True):
+        if isinstance(outcome, Exception):
+            log.error("an every handler failed", exc_info=outcome)
+
+
+# ---- who drives the pump ----------------------------------------------------------------------------
+
+
+class _Driver:
+    """What replay loops and other loops have in common."""
+
+    def __init__(
+        self, pump: Pump, loop: asyncio.AbstractEventLoop, stop: asyncio.Event, linger: float
+    ) -> None:
+        self.pump = pump
+        self.loop = loop
+        self.stop = stop
+        self.linger_seconds = linger
+        pump.queue.on_runnable = self._runnable
+
+    def close(self) -> None:
+        """Lets go of loop and pump."""
+        self.pump.queue.on_runnable = None
+
+    def _runnable(self) -> None:
+        self.loop.call_soon(self.pump.step_tasks)
+
+    def ticker(self, rule: EveryRule) -> asyncio.Task[Any]:
+        """The task behind one ``@app.every``."""
+        return self.loop.create_task(self._tick(rule), name=f"every {rule.seconds:g} s")
+
+    async def _tick(self, rule: EveryRule) -> None:
+        due = self.now()
+        while True:
+            due = max(due + rule.seconds, self.now())
+            await self.sleep_until(due)
+            await rule.function()
+
+    def now(self) -> float:
+        raise NotImplementedError
+
+    async def sleep_until(self, when: float) -> None:
+        raise NotImplementedError
+
+    async def until_end(self) -> None:
+        raise NotImplementedError
+
+    async def linger(self, alive: Callable[[], int]) -> None:
+        """Up to linger seconds for handlers to end by themselves."""
+        deadline = self.loop.time() + self.linger_seconds
+        while alive() and (left := deadline - self.loop.time()) > 0:
+            await asyncio.sleep(min(left, 0.01))
+
+
+class _Replaying(_Driver):
+    """On the project's own loop, which asks the pump for work when it has none (capture time)."""
+
+    loop: ReplayLoop
+
+    def __init__(
+        self, pump: Pump, loop: ReplayLoop, stop: asyncio.Event, linger: float
+    ) -> None:
+        super().__init__(pump, loop, stop, linger)
+        self._end = asyncio.Event()
+        loop.on_exhausted = self._end.set
+        loop.driver = pump
+
+    def close(self) -> None:
+        super().close()
+        self.loop.on_exhausted = None
+
+    def ticker(self, rule: EveryRule) -> asyncio.Task[Any]:
+        task = super().ticker(rule)
+        self.loop.own_tasks.add(task)
+        return task
+
+    def now(self) -> float:
+        return self.loop.time()
+
+    async def sleep_until(self, when: float) -> None:
+        await asyncio.sleep(when - self.loop.time())
+
+    async def until_end(self) -> None:
+        ends = [self.loop.create_task(e.wait()) for e in (self._end, self.stop)]
+        self.loop.own_tasks.update(ends)
+        try:
+            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in ends:
+                task.cancel()
+        if not self._end.is_set():
+            self.pump.close_flows(names.CLOSE_REASONS.index("SHUTDOWN"))
+
+
+class _Attached(_Driver):
+    """On a loop that belongs to somebody else: a callback a burst, engine timers on capture time."""
+
+    def __init__(
+        self, pump: Pump, loop: asyncio.AbstractEventLoop, stop: asyncio.Event, linger: float
+    ) -> None:
+        super().__init__(pump, loop, stop, linger)
+        self._end: asyncio.Future[None] = loop.create_future()
+        self._timer: asyncio.Handle | None = loop.call_soon(self._turn)
+
+    def close(self) -> None:
+        super().close()
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def now(self) -> float:
+        return self.pump.now_ns() / 1e9
+
+    async def sleep_until(self, when: float) -> None:
+        woken = self.loop.create_future()
+        entry = self.pump.call_at(round(when * 1e9), lambda: woken.done() or woken.set_result(None))
+        try:
+            await woken
+        finally:
+            self.pump.cancel_call(entry)
+
+    def _turn(self) -> None:
+        """One cycle, then the loop's turn."""
+        try:
+            came_to = self.pump.turn()
+        except BaseException as error:
+            self._finish(error)
+            return
+        if self.stop.is_set():
+            self.pump.close_flows(names.CLOSE_REASONS.index("SHUTDOWN"))
+            self._finish(None)
+        elif came_to == Cycle.CYCLE_END:
+            self._finish(None)
+        elif came_to == Cycle.CYCLE_EMPTY:
+            self._timer = self.loop.call_later(_IDLE_POLL, self._turn)
+        else:
+            self._timer = self.loop.call_soon(self._turn)
+
+    def _finish(self, error: BaseException | None) -> None:
+        self._timer = None
+        if self._end.done():
+            return
+        if error is None:
+            self._end.set_result(None)
+        else:
+            self._end.set_exception(error)
+
+    async def until_end(self) -> None:
+        await self._end
+
+
+# ---- with a loop of their own ------------------------------------------------------------------------
+
+
+def run(
+    app: App | Callable[[Flow], Any],
+    source: Source | Path | Sequence[Path],
+    *,
+    io_patience: float = 5.0,
+    **options: Any,
+) -> Summary:
+    """Replay captures through an app, on capture time, and say what it came to.
+
+    ``options`` are those of :class:`Engine`. SIGINT and SIGTERM end the replay in order when
+    called in the main thread; a second SIGINT ends it at once.
+
+    Raises:
+        SourceError: a capture cannot be opened.
+        FilterError: an expression does not compile.
+    """
+    app = as_app(app)
+    engine = Engine(source, **options)
+    try:
+        with asyncio.Runner(loop_factory=lambda: ReplayLoop(io_patience=io_patience)) as runner:
+            return runner.run(_serve_with_signals(engine, app))
+    finally:
+        engine.close()
+
+
+async def _serve_with_signals(engine: Engine, app: App) -> Summary:
+    with _signals(engine):
+        return await engine.serve(app)
+
+
+@contextlib.contextmanager
+def _signals(engine: Engine) -> Iterator[None]:
+    """The first SIGINT or SIGTERM stops in order; the next one is Python's own again."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    loop = asyncio.get_running_loop()
+    taken = (signal.SIGINT, signal.SIGTERM)
+
+    def release() -> None:
+        for number in taken:
+            loop.remove_signal_handler(number)
+
+    def stop() -> None:
+        engine.stop()
+        release()
+
+    for number in taken:
+        loop.add_signal_handler(number, stop)
+    try:
+        yield
+    finally:
+        release()
+
+
+async def replay(
+    app: App | Callable[[Flow], Any], source: Source | Path | Sequence[Path], **options: Any
+) -> Summary:
+    """Replay captures on capture time from inside another loop (notebooks): in a thread.
+
+    The handlers run on a loop of their own in that thread.
+    """
+    return await asyncio.to_thread(run, app, source, **options)
+
+
+__all__ = ["Engine", "SourceError", "replay", "run"]

@@ -1,0 +1,252 @@
+#!/usr/bin/env bash
+# Runs a command in the project's environment, after making whatever that needs and is missing:
+#
+#     scripts/env.sh TASK [COMMAND...]        TASK: run test lint docs bench captures
+#
+# Debian packages, then a virtual environment, then the tools of the task's dependency groups
+# (pyproject.toml), then the engine, built and installed editable. Each step is skipped when there
+# is nothing to do, so a second call costs a fraction of a second. What is installed for good:
+# packages by apt-get, and nothing else outside this folder.
+#
+# PYTHON=python3.12 takes that interpreter, in an environment of its own (.venv-3.12, build/py3.12).
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+say() { printf '==> %s\n' "$*" >&2; }
+fail() { printf 'error: %s\n' "$*" >&2; exit 1; }
+
+# What each task needs: dependency groups, whether the engine, and which programs.
+describe_task() {
+    engine=yes programs=()
+    case $1 in
+        run)      groups=(build) ;;
+        test)     groups=(build test) programs=(tcpdump ip nft nginx redis-server openssl capinfos) ;;
+        docs)     groups=(build docs) ;;
+        bench)    groups=(build bench) ;;
+        lint)     groups=(build lint test) engine=no ;;
+        captures) groups=(build) engine=no ;;
+        *)        fail "unknown task '$1': run, test, lint, docs, bench or captures" ;;
+    esac
+}
+
+# The Debian package that brings a program, where the two have different names.
+package_of() {
+    case $1 in
+        ip) echo iproute2 ;;
+        nft) echo nftables ;;
+        nginx) echo nginx-light ;;
+        capinfos) echo wireshark-common ;;
+        *) echo "$1" ;;
+    esac
+}
+
+# --- Debian packages ---------------------------------------------------------------------------
+
+have() { PATH=$PATH:/usr/sbin:/sbin command -v "$1" >/dev/null; }
+
+is_debian() { [ -e /etc/debian_version ] && have apt-get; }
+
+# A compiler, the two C libraries, and the headers of this Python; then the task's programs.
+missing_packages() {
+    local program
+    if [ $engine = yes ]; then
+        have gcc || echo gcc libc6-dev
+        if have pkg-config; then
+            pkg-config --exists zlib || echo zlib1g-dev
+            pkg-config --exists libpcap || echo libpcap-dev
+        else
+            echo pkg-config zlib1g-dev libpcap-dev
+        fi
+        python_has_headers || echo "${python_package}-dev"
+    fi
+    python_has_venv || echo "${python_package}-venv"
+    for program in "${programs[@]}"; do
+        have "$program" || package_of "$program"
+    done
+}
+
+as_root() {
+    if [ "$(id -u)" = 0 ]; then
+        "$@"
+    else
+        sudo "$@"
+    fi
+}
+
+may_become_root() {
+    [ "$(id -u)" = 0 ] || { have sudo && { [ -t 0 ] || sudo -n true 2>/dev/null; }; }
+}
+
+# Servers that the tests start for themselves must not also be started by their packages.
+without_starting_services() {
+    local policy=/usr/sbin/policy-rc.d status=0
+    if [ -e $policy ]; then
+        "$@"
+        return
+    fi
+    printf '#!/bin/sh\nexit 101\n' | as_root tee $policy >/dev/null
+    as_root chmod 755 $policy
+    trap "as_root rm -f $policy" EXIT
+    "$@" || status=$?
+    as_root rm -f $policy
+    trap - EXIT
+    return $status
+}
+
+install_packages() {
+    say "installing Debian packages: $*"
+    as_root apt-get update -qq
+    without_starting_services as_root env DEBIAN_FRONTEND=noninteractive \
+        apt-get install --yes -qq --no-install-recommends "$@" >/dev/null
+}
+
+provide_packages() {
+    local packages
+    # shellcheck disable=SC2207  # names of packages have no spaces in them
+    packages=($(missing_packages))
+    [ ${#packages[@]} = 0 ] && return
+    is_debian || fail "these are missing, by the names of their Debian packages: ${packages[*]}.
+       Install what your system calls them, then run this again."
+    may_become_root || fail "these Debian packages are missing, and only root can install them:
+       apt-get install ${packages[*]}"
+    install_packages "${packages[@]}" || fail "apt-get could not install: ${packages[*]}"
+    # shellcheck disable=SC2207
+    packages=($(missing_packages))
+    [ ${#packages[@]} = 0 ] || fail "still missing after their installation: ${packages[*]}"
+}
+
+# --- Python ------------------------------------------------------------------------------------
+
+python_at_least_3_11() { "$1" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; }
+
+python_has_headers() {
+    "$python" -c 'import os, sysconfig
+raise SystemExit(not os.path.exists(sysconfig.get_path("include") + "/Python.h"))'
+}
+
+python_has_venv() { "$python" -c 'import ensurepip, venv' 2>/dev/null; }
+
+choose_python() {
+    local candidate
+    if [ -n "${PYTHON:-}" ]; then
+        have "$PYTHON" || fail "PYTHON=$PYTHON: no such program"
+        python_at_least_3_11 "$PYTHON" || fail "PYTHON=$PYTHON: aiomos needs Python 3.11 or newer"
+        python=$PYTHON
+        return
+    fi
+    for candidate in python3 python3.13 python3.12 python3.11; do
+        if python_at_least_3_11 "$candidate"; then
+            python=$candidate
+            return
+        fi
+    done
+    fail "no Python 3.11 or newer was found (Debian 12: apt-get install python3)"
+}
+
+# The interpreter itself, not a shim in front of it, and where its environment is kept.
+place_environment() {
+    local version prefix
+    { read -r python; read -r version; read -r prefix; } < <("$python" -c 'import sys
+print(getattr(sys, "_base_executable", "") or sys.executable)
+print("%d.%d" % sys.version_info[:2])
+print(sys.base_prefix)')
+    venv=.venv${PYTHON:+-$version}
+    build=build/py$version
+    python_package=python3
+    [ "$prefix" = /usr ] && python_package=python$version
+    done_in=$venv/.aiomos
+}
+
+# --- Stamps: a step is repeated when what it was made from has changed ---------------------------
+
+digest() { { printf '%s\n' "$@"; cat pyproject.toml scripts/env.sh; } | sha256sum | cut -d' ' -f1; }
+
+is_done() { [ -e "$done_in/$1" ] && [ "$(cat "$done_in/$1")" = "$2" ]; }
+
+mark_done() { mkdir -p "$done_in" && echo "$2" >"$done_in/$1"; }
+
+provide_venv() {
+    local made_from
+    made_from=$(digest "$python")
+    is_done venv "$made_from" && return
+    if [ ! -x "$venv/bin/python" ] || ! python_matches_venv; then
+        say "making the virtual environment $venv with $("$python" --version)"
+        "$python" -m venv --clear "$venv"
+    fi
+    # Dependency groups need pip 25.1.
+    pip install --upgrade 'pip>=25.1'
+    mark_done venv "$made_from"
+}
+
+python_matches_venv() {
+    local ask='import sys; print(sys.version_info, sys.base_prefix)'
+    [ "$("$python" -c "$ask")" = "$("$venv/bin/python" -c "$ask" 2>/dev/null)" ]
+}
+
+pip() {
+    "$venv/bin/python" -m pip -qq --disable-pip-version-check "$@"
+}
+
+provide_groups() {
+    local made_from group absent=()
+    made_from=$(digest)
+    for group in run "${groups[@]}"; do
+        is_done "group-$group" "$made_from" || absent+=("$group")
+    done
+    for group in "${absent[@]}"; do
+        say "installing from PyPI what $group needs"
+        if [ "$group" = run ]; then
+            # shellcheck disable=SC2046  # requirements have no spaces in them
+            pip install $(run_time_requirements)
+        else
+            pip install --group "$group"
+        fi
+        mark_done "group-$group" "$made_from"
+    done
+}
+
+run_time_requirements() {
+    "$python" -c 'import tomllib
+print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["dependencies"], sep="\n")'
+}
+
+# --- The engine ----------------------------------------------------------------------------------
+
+provide_engine() {
+    local made_from
+    made_from=$(digest "$(cat meson.build meson.options ./*/meson.build ./*/*/meson.build)")
+    if ! is_done engine "$made_from" || [ ! -e "$build/build.ninja" ]; then
+        say "building the engine (minutes the first time, compiler warnings are errors)"
+        pip install --no-build-isolation --no-deps --editable . \
+            -Csetup-args=-Dwerror=true -Csetup-args=-Dtesting_hooks=true -Cbuild-dir="$build"
+        mark_done engine "$made_from"
+    fi
+    build_changes
+}
+
+# An editable install runs ninja whenever aiomos is imported. With everything built and its log
+# compact, that run only reads, so that many processes may import at once.
+build_changes() {
+    local ninja=(ninja -C "$build")
+    "${ninja[@]}" -n | grep -q 'no work to do' && return
+    say "building what changed"
+    "${ninja[@]}" --quiet
+    "${ninja[@]}" -t recompact
+}
+
+main() {
+    local task=${1:?usage: scripts/env.sh TASK [COMMAND...]}
+    shift
+    describe_task "$task"
+    choose_python
+    place_environment
+    provide_packages
+    provide_venv
+    provide_groups
+    export VIRTUAL_ENV=$PWD/$venv PATH=$PWD/$venv/bin:$PATH:/usr/sbin:/sbin
+    unset PYTHONHOME
+    [ $engine = no ] || provide_engine
+    [ $# = 0 ] || exec "$@"
+}
+
+main "$@"
