@@ -1,0 +1,188 @@
+"""The command line: ``aiomos run`` and ``aiomos flows``.
+
+Flags are tcpdump's where it has one, ``-f`` is tshark's, apps are named as in uvicorn.
+Results go to standard output, everything else to standard error. Exit status: 0, 1 when
+something failed while running, 2 when it could not begin.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import sys
+from collections.abc import Callable, Iterator
+from typing import IO, Any, NoReturn
+
+import click
+
+from aiomos._engine.errors import AiomosError, ConfigError, SourceError
+from aiomos._summary import Summary
+
+_FORMATS = ("table", "jsonl", "csv")
+
+
+class _OneLine(logging.Formatter):
+    """Warnings as one line; errors with the traceback of the user's code."""
+
+    def __init__(self) -> None:
+        super().__init__("aiomos: %(message)s")
+
+
+def _fail(message: object, status: int = 2) -> NoReturn:
+    click.echo(f"aiomos: {message}", err=True)
+    raise SystemExit(status)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="aiomos", prog_name="aiomos")
+def main() -> None:
+    """Middleboxes as easy to write as asyncio servers."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(_OneLine())
+    logging.getLogger("aiomos").addHandler(handler)
+
+
+def _shared(command: Callable[..., None]) -> Callable[..., None]:
+    """Options of every command that replays captures."""
+    for option in (
+        click.option("-f", "filter", metavar="EXPR", help="BPF filter for the whole run."),
+        click.option("-c", "count", metavar="N", type=click.IntRange(1), help="Stop after N packets."),
+        click.option("--strict", is_flag=True, help="Exit with 1 when a capture is cut off."),
+        click.option("--linger", metavar="SECONDS", type=click.FloatRange(0), default=1.0,
+                     show_default=True, help="Capture time that handlers get at the end."),
+        click.option("--io-patience", metavar="SECONDS", type=click.FloatRange(0), default=5.0,
+                     show_default=True, help="How long one I/O operation may hold capture time."),
+        click.option("--tasks", type=click.Choice(["engine", "asyncio"]), default="engine",
+                     show_default=True, help="Who steps the handlers."),
+        click.option("--burst", type=click.IntRange(1, 64), default=64, hidden=True),
+        click.option("-q", "--quiet", is_flag=True, help="No summary and no progress bar."),
+    ):  # fmt: skip
+        command = option(command)
+    return command
+
+
+@main.command()
+@click.argument("app", metavar="MODULE_OR_FILE[:NAME]")
+@click.argument("more", nargs=-1, metavar="[FILE]...")
+@click.option("-r", "files", multiple=True, metavar="FILE", help="Capture to replay; - is standard input.")
+@click.option("-w", "write", metavar="FILE", help="Write the packets that passed -f.")
+@click.option("-s", "snap_length", metavar="BYTES", type=click.IntRange(0), default=0, help="Cut packets written by -w.")
+@_shared
+def run(
+    app: str, more: tuple[str, ...], files: tuple[str, ...], write: str | None, snap_length: int,
+    **options: Any,
+) -> None:  # fmt: skip
+    """Replay captures through an app.
+
+    MODULE_OR_FILE[:NAME] is an app as for uvicorn: module:app, or a path to a Python file.
+    Several captures are merged by time.
+    """
+    from aiomos._loader import load_app
+
+    paths = [*files, *more]
+    if not paths:
+        _fail("no capture given: name one with -r FILE")
+    with _errors_in_one_line():
+        loaded = load_app(app)
+        _replay(loaded, paths, write, snap_length, **options)
+
+
+@main.command()
+@click.argument("files", nargs=-1, required=True, metavar="FILE...")
+@click.option("--digest", metavar="NAME", help="Add digests of the bytes of both sides: sha256, ...")
+@click.option("--format", "format", type=click.Choice(_FORMATS), default="table", show_default=True)
+@click.option("-o", "out", metavar="OUT", default="-", help="Write there instead of standard output.")
+@click.option("--udp", is_flag=True, help="List UDP flows too.")
+@_shared
+def flows(
+    files: tuple[str, ...], digest: str | None, format: str, out: str, udp: bool, **options: Any
+) -> None:
+    """List the connections of captures, in order of their first packets."""
+    from aiomos.flows import make_app, writer_of
+
+    with _errors_in_one_line(), _output(out) as stream:
+        app = make_app(writer_of(format, stream), digest=digest, udp=udp)
+        _replay(app, list(files), None, 0, **options)
+
+
+def _replay(
+    app: Any, paths: list[str], write: str | None, snap_length: int, *, filter: str | None,
+    count: int | None, strict: bool, quiet: bool, **options: Any,
+) -> None:  # fmt: skip
+    """Runs, reports, and sets the exit status."""
+    from aiomos._engine.source import open_files
+    from aiomos._progress import progress
+    from aiomos._runner import run as run_app
+
+    with open_files(paths) as source, _writer(write, snap_length, source) as writer:
+        with progress(source, not quiet):
+            summary = run_app(
+                app, source, filter=filter, write=writer, count=count or 0, **options
+            )
+        _refuse_unknown_link(summary, source.name)
+    sys.stdout.flush()
+    status = _warn_about_end(summary, strict)
+    if not quiet:
+        click.echo(str(summary), err=True)
+    if status:
+        raise SystemExit(status)
+
+
+def _refuse_unknown_link(summary: Summary, name: str) -> None:
+    """A capture of which not one frame could be decoded for its link type is no input."""
+    unknown = summary.counters.get("unknown_link_type", 0)
+    if unknown and unknown == summary.processed:
+        raise SourceError(f"{name}: unknown link type; Ethernet, Linux cooked, raw IP and "
+                          "loopback captures are read")  # fmt: skip
+
+
+def _warn_about_end(summary: Summary, strict: bool) -> int:
+    """Says how a capture ended when it did not end well; the exit status."""
+    if summary.failed:
+        _fail(summary.message, status=1)
+    if not summary.cut_off:
+        return 0
+    click.echo(f"aiomos: warning: {summary.message}", err=True)
+    return 1 if strict else 0
+
+
+@contextlib.contextmanager
+def _errors_in_one_line() -> Iterator[None]:
+    try:
+        yield
+    except BrokenPipeError:
+        # Whoever read our standard output has gone: end quietly, as filters do.
+        sys.stderr.close()
+        raise SystemExit(1) from None
+    except AiomosError as error:
+        _fail(error)
+
+
+@contextlib.contextmanager
+def _output(path: str) -> Iterator[IO[str]]:
+    if path == "-":
+        yield sys.stdout
+        return
+    try:
+        stream = open(path, "w", encoding="utf-8", newline="")
+    except OSError as error:
+        raise ConfigError(f"cannot write {path}: {error.strerror}") from error
+    with stream:
+        yield stream
+
+
+@contextlib.contextmanager
+def _writer(path: str | None, snap_length: int, source: Any) -> Iterator[Any]:
+    if path is None:
+        yield None
+        return
+    from aiomos._engine.source import Writer
+
+    nano = source.time_precision < 1000
+    format = "pcapng" if path.endswith(".pcapng") else "pcap-ns" if nano else "pcap"
+    with Writer(path, format=format, snap_length=snap_length) as writer:
+        yield writer
+
+
+if __name__ == "__main__":
+    main()

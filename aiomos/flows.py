@@ -1,0 +1,214 @@
+"""``aiomos flows``: lists connections. Itself an aiomos app."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+from collections.abc import Callable, Iterator
+from typing import IO, Any
+
+import attrs
+
+from aiomos._app import App
+from aiomos._endpoint import Endpoint
+from aiomos._engine.errors import ConfigError, FlowError
+from aiomos._flow import Flow
+
+_BLOCK = 1 << 20
+
+
+class Side:
+    """Bytes of one direction: how many, and their digest if asked for."""
+
+    def __init__(self, digest: str | None) -> None:
+        self.bytes = 0
+        self._hash = hashlib.new(digest) if digest else None
+
+    def add(self, data: bytes) -> None:
+        """Counts a piece of the stream."""
+        self.bytes += len(data)
+        if self._hash is not None:
+            self._hash.update(data)
+
+    async def read_from(self, end: Endpoint) -> None:
+        """All that an end sent, as far as it was received; how the flow ended is no matter."""
+        try:
+            while data := await end.read(_BLOCK):
+                self.add(data)
+        except FlowError:
+            return
+
+    @property
+    def hexdigest(self) -> str | None:
+        """The digest so far."""
+        return None if self._hash is None else self._hash.hexdigest()
+
+
+@attrs.define
+class Line:
+    """One connection on its way to a line of output."""
+
+    flow: Flow
+    client: Side
+    server: Side
+    readers: int = 0
+
+    def fields(self, digest: str | None) -> dict[str, Any]:
+        """The columns, in order."""
+        flow, client, server = self.flow, self.flow.client, self.flow.server
+        found: dict[str, Any] = {
+            "proto": flow.protocol,
+            "src": client.address,
+            "sport": client.port,
+            "dst": server.address,
+            "dport": server.port,
+            "client_bytes": self.client.bytes,
+            "server_bytes": self.server.bytes,
+        }
+        if digest:
+            found[f"client_{digest}"] = self.client.hexdigest
+            found[f"server_{digest}"] = self.server.hexdigest
+        return found | {
+            "start": round(flow.start, 9),
+            "duration": round(flow.duration, 9),
+            "end": how_it_ended(flow),
+            "reason": str(flow.close_reason),
+            "packets": client.packets + server.packets,
+            "retransmissions": client.retransmissions + server.retransmissions,
+            "gaps": client.gaps + server.gaps,
+            "midstream": flow.midstream,
+        }
+
+
+def how_it_ended(flow: Flow) -> str:
+    """``rst``, ``fin`` (both ends), ``fin_half`` (one), or ``none``."""
+    if flow.close_reason == "RESET":
+        return "rst"
+    fins = flow.client.fin_seen + flow.server.fin_seen
+    return ("none", "fin_half", "fin")[fins]
+
+
+class Listing:
+    """Lines in order of first packet, given out as soon as all before them are complete."""
+
+    def __init__(self, emit: Callable[[dict[str, Any]], object], digest: str | None) -> None:
+        self._emit = emit
+        self._digest = digest
+        self._open: dict[int, Line] = {}
+
+    def line(self, flow: Flow) -> Line:
+        """The line of a flow; made for whoever asks first."""
+        line = self._open.get(flow.id)
+        if line is None:
+            line = Line(flow, Side(self._digest), Side(self._digest))
+            self._open[flow.id] = line
+        line.readers += 1
+        return line
+
+    def done(self, line: Line) -> None:
+        """One reader of a flow has all there will be."""
+        line.readers -= 1
+        while self._open:
+            first = next(iter(self._open))
+            if self._open[first].readers:
+                return
+            self._emit(self._open.pop(first).fields(self._digest))
+
+
+def make_app(
+    emit: Callable[[dict[str, Any]], object], *, digest: str | None = None, udp: bool = False
+) -> App:
+    """An app that calls ``emit`` with the columns of every connection.
+
+    Raises:
+        ConfigError: there is no such digest.
+    """
+    if digest is not None and digest not in hashlib.algorithms_available:
+        raise ConfigError(f"no such digest: {digest!r}; one is sha256")
+    app = App()
+    listing = Listing(emit, digest)
+
+    @app.tcp(start="syn", sides="client", on_gap="skip")
+    async def client_side(flow: Flow) -> None:
+        line = listing.line(flow)
+        await line.client.read_from(flow.client)
+        await flow.closed()
+        listing.done(line)
+
+    @app.tcp(start="syn", sides="server", on_gap="skip")
+    async def server_side(flow: Flow) -> None:
+        line = listing.line(flow)
+        await line.server.read_from(flow.server)
+        await flow.closed()
+        listing.done(line)
+
+    if udp:
+
+        @app.udp()
+        async def datagrams(flow: Flow) -> None:
+            line = listing.line(flow)
+            async for datagram in flow:
+                (line.client if datagram.sender == "client" else line.server).add(datagram.data)
+            listing.done(line)
+
+    return app
+
+
+# ---- formats --------------------------------------------------------------------------------------
+
+
+def writer_of(format: str, out: IO[str]) -> Callable[[dict[str, Any]], object]:
+    """A function that writes one connection in a format: table, jsonl or csv."""
+    if format == "jsonl":
+        return lambda fields: out.write(json.dumps(fields) + "\n")
+    rows = _csv_rows(out) if format == "csv" else _table_rows(out)
+    next(rows)
+    return rows.send
+
+
+def _csv_rows(out: IO[str]) -> Iterator[None]:
+    fields: dict[str, Any] = yield  # type: ignore[misc]  # a generator is sent to
+    rows = csv.DictWriter(out, fieldnames=list(fields), lineterminator="\n")
+    rows.writeheader()
+    while True:
+        rows.writerow(fields)
+        fields = yield  # type: ignore[misc]
+
+
+_TABLE = "{:>5} {:>45} {:>45} {:>11} {:>11} {:>10} {:>8} {:<11} {:>5} {:>4}\n"
+
+
+def _table_rows(out: IO[str]) -> Iterator[None]:
+    fields: dict[str, Any] = yield  # type: ignore[misc]
+    out.write(
+        _TABLE.format(
+            "proto", "client", "server", "c-bytes", "s-bytes", "seconds", "end", "reason",
+            "retr", "gaps",
+        )
+    )  # fmt: skip
+    while True:
+        out.write(_TABLE.format(*_table_cells(fields)))
+        for name in fields:
+            if name.startswith(("client_", "server_")) and not name.endswith("_bytes"):
+                out.write(f"      {name} {fields[name]}\n")
+        fields = yield  # type: ignore[misc]
+
+
+def _table_cells(fields: dict[str, Any]) -> tuple[Any, ...]:
+    return (
+        fields["proto"],
+        _host_port(fields["src"], fields["sport"]),
+        _host_port(fields["dst"], fields["dport"]),
+        fields["client_bytes"],
+        fields["server_bytes"],
+        f"{fields['duration']:.3f}",
+        fields["end"],
+        fields["reason"],
+        fields["retransmissions"],
+        fields["gaps"],
+    )
+
+
+def _host_port(address: str, port: int) -> str:
+    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"

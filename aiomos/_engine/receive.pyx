@@ -113,6 +113,7 @@ cdef inline void deliver(CoreState *cs, Flow *f, Text *t, int s) noexcept nogil:
     cdef Stream *st = f.stream[s]
     advance(snd, t.length)
     if st != NULL:
+        st.now_ns = cs.stamp
         append(cs, f, st, t, s)
         if st.n_pieces:
             drain(cs, f, s)
@@ -146,6 +147,7 @@ cdef void drain(CoreState *cs, Flow *f, int s) noexcept nogil:
     cdef Half *snd = &f.h[s]
     cdef Stream *st = f.stream[s]
     cdef bint failed = False
+    st.now_ns = cs.stamp
     cdef uint32_t nxt = asm_drain(st, snd.nxt, &failed)
     advance(snd, nxt - snd.nxt)
     if failed:

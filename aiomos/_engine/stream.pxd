@@ -32,6 +32,14 @@ cdef struct GapMark:
     uint64_t length
     uint32_t cause            # GAP_*
 
+# When bytes from this position on were delivered (capture stamp).
+cdef struct Stamp:
+    uint64_t position
+    int64_t time_ns
+
+cdef enum:
+    STAMPS_INLINE = 4
+
 # Bytes that came early: sequence numbers [seq, seq + length).
 cdef struct Piece:
     uint8_t *data
@@ -54,6 +62,9 @@ cdef struct Stream:
     Cursor *cursors
     Piece *pieces             # out-of-order store, by sequence number
     GapMark *marks
+    Stamp *stamps             # NULL: the few in first_stamps
+    Stamp first_stamps[STAMPS_INLINE]
+    int64_t now_ns            # capture stamp of what is being delivered; set by the caller
     uint64_t base             # position of the first byte in the buffer
     uint64_t marks_gone       # gap marks that every reader has passed
     uint64_t missing          # bytes in gaps so far
@@ -66,6 +77,8 @@ cdef struct Stream:
     uint32_t marks_size
     uint32_t n_pieces
     uint32_t early            # bytes in pieces
+    uint32_t n_stamps
+    uint32_t stamps_size
     uint16_t n_marks
     uint16_t flags            # STREAM_*
     uint32_t references       # flow and views
@@ -85,6 +98,8 @@ cdef uint64_t stream_cut(Stream *s, uint64_t position) noexcept nogil
 # Begins to read at a position; missing is the number of bytes in gaps before it.
 cdef void cursor_attach(Cursor *c, Stream *s, uint64_t position, uint64_t missing) noexcept nogil
 cdef void cursor_detach(Cursor *c) noexcept nogil
+# When the byte n bytes behind the cursor was delivered; only for bytes at hand.
+cdef int64_t cursor_time(const Cursor *c, uint64_t n) noexcept nogil
 # Bytes that can be read before the next gap or the end.
 cdef uint64_t cursor_available(const Cursor *c) noexcept nogil
 cdef const uint8_t *cursor_data(const Cursor *c) noexcept nogil

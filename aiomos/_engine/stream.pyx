@@ -1,5 +1,6 @@
 """Delivered bytes of one direction: append at the end, read through cursors, trim behind
 the slowest of them."""
+from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memmove, memset
 
 from aiomos._engine.intrinsics cimport likely, unlikely
@@ -61,6 +62,8 @@ cdef inline void drop_buffer(Stream *s) noexcept nogil:
     if s.buffer != NULL:
         pool_put(s.pool, s.buffer, s.size)
         s.buffer = NULL
+    drop_stamps(s)
+    s.n_stamps = 0
     s.size = 0
     s.start = 0
     s.fill = 0
@@ -112,8 +115,67 @@ cdef bint stream_append(Stream *s, const Span *span) noexcept nogil:
     if unlikely(out == NULL):
         return False
     span_copy(span, 0, span.length, out)
+    stamp(s)
     s.fill += span.length
     return True
+
+
+cdef inline const Stamp *stamps_of(const Stream *s) noexcept nogil:
+    return &s.first_stamps[0] if s.stamps == NULL else s.stamps
+
+
+cdef inline void stamp(Stream *s) noexcept nogil:
+    """Notes when the bytes about to be appended came, unless that is as for the last ones."""
+    cdef Stamp *at = &s.first_stamps[0] if s.stamps == NULL else s.stamps
+    cdef uint32_t n = s.n_stamps
+    if n and at[n - 1].time_ns == s.now_ns:
+        return
+    if unlikely(n == (STAMPS_INLINE if s.stamps == NULL else s.stamps_size // sizeof(Stamp))):
+        at = more_stamps(s)
+        if at == NULL:
+            return                   # without memory, times are those of earlier bytes
+    at[n].position = s.base + s.fill
+    at[n].time_ns = s.now_ns
+    s.n_stamps = n + 1
+
+
+cdef Stamp *more_stamps(Stream *s) noexcept nogil:
+    cdef uint32_t got = 0
+    cdef Stamp *block = <Stamp *>pool_get(s.pool, (s.n_stamps + 1) * sizeof(Stamp), &got)
+    if block == NULL:
+        return NULL
+    memcpy(block, stamps_of(s), s.n_stamps * sizeof(Stamp))
+    drop_stamps(s)
+    s.stamps = block
+    s.stamps_size = got
+    return block
+
+
+cdef inline void drop_stamps(Stream *s) noexcept nogil:
+    if s.stamps != NULL:
+        pool_put(s.pool, s.stamps, s.stamps_size)
+        s.stamps = NULL
+
+
+cdef int64_t cursor_time(const Cursor *c, uint64_t n) noexcept nogil:
+    cdef const Stream *s = c.stream
+    cdef const Stamp *at = stamps_of(s)
+    cdef uint64_t position = c.position + n
+    cdef uint32_t i = 0
+    while i + 1 < s.n_stamps and at[i + 1].position <= position:
+        i += 1
+    return at[i].time_ns if s.n_stamps else s.now_ns
+
+
+cdef void trim_stamps(Stream *s) noexcept nogil:
+    """Forgets the stamps of bytes that every reader has."""
+    cdef Stamp *at = &s.first_stamps[0] if s.stamps == NULL else s.stamps
+    cdef uint32_t gone = 0
+    while gone + 1 < s.n_stamps and at[gone + 1].position <= s.base:
+        gone += 1
+    if gone:
+        s.n_stamps -= gone
+        memmove(at, at + gone, s.n_stamps * sizeof(Stamp))
 
 
 cdef bint stream_append_bytes(Stream *s, const uint8_t *data, uint32_t length) noexcept nogil:
@@ -281,6 +343,8 @@ cdef inline void trim_to(Stream *s, uint64_t position) noexcept nogil:
     s.start += n
     if s.fill == 0:
         drop_buffer(s)
+    elif s.n_stamps > 1:
+        trim_stamps(s)
 
 
 cdef void trim_marks(Stream *s) noexcept nogil:

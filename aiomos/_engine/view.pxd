@@ -44,6 +44,7 @@ cdef class EndpointBase:
     cdef TaskQueue queue
     cdef Parking parking                # made when somebody first waits
     cdef uint64_t want                  # bytes that whoever waits needs
+    cdef int64_t time_ns                # stamp of the last byte given
     cdef readonly uint64_t limit
     cdef uint8_t side
     cdef uint8_t on_gap

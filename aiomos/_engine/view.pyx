@@ -17,7 +17,7 @@ from aiomos._engine.limits cimport (CLIENT, CLOSE_EVICTED, CLOSE_RESET, CLOSE_TI
 from aiomos._engine.stream cimport (STREAM_ENDED, STREAM_EOF, STREAM_STOPPED, STREAM_UNREAD,
                                     GapMark, cursor_attach, cursor_available,
                                     cursor_consume, cursor_data, cursor_detach, cursor_gap,
-                                    cursor_pass_gap, stream_end)
+                                    cursor_pass_gap, cursor_time, stream_end)
 from aiomos._engine.udp cimport DatagramHeader
 
 cdef extern from *:
@@ -149,6 +149,7 @@ cdef class EndpointBase:
     cdef object cut(self, uint64_t n):
         """Takes n bytes that are there. UNREAD ends here: whoever reads now is late, not absent."""
         data = PyBytes_FromStringAndSize(<const char *>cursor_data(&self.cursor), n)
+        self.time_ns = cursor_time(&self.cursor, n - 1)
         cursor_consume(&self.cursor, n)
         self.cursor.stream.flags &= ~<uint16_t>STREAM_UNREAD
         return data
@@ -268,6 +269,12 @@ cdef class EndpointBase:
         if self.cursor.stream == NULL:
             return 0
         return stream_end(self.cursor.stream) - self.cursor.position
+
+    @property
+    def time(self):
+        """Capture time at which the last byte that a read gave was received, seconds since the
+        epoch; 0.0 before the first read."""
+        return self.time_ns / 1e9
 
     @property
     def seen(self):
