@@ -278,7 +278,7 @@ class ReplayLoop(WorkingLoop):
 
     def _move(self) -> bool:
         """Move the capture on by a stretch; False if neither frames nor timers are left."""
-        if self._advance() or self._end_of_capture() or self._held_for() is not None:
+        if self._advance() or self._end_of_capture():
             return True
         due_ns = self.next_due_ns()
         if due_ns is not None:

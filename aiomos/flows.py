@@ -52,7 +52,7 @@ class Line:
     flow: Flow
     client: Side
     server: Side
-    readers: int = 0
+    readers: int
 
     def fields(self, digest: str | None) -> dict[str, Any]:
         """The columns, in order."""
@@ -97,13 +97,12 @@ class Listing:
         self._digest = digest
         self._open: dict[int, Line] = {}
 
-    def line(self, flow: Flow) -> Line:
-        """The line of a flow; made for whoever asks first."""
+    def line(self, flow: Flow, readers: int) -> Line:
+        """The line of a flow that so many handlers read; made for the first of them."""
         line = self._open.get(flow.id)
         if line is None:
-            line = Line(flow, Side(self._digest), Side(self._digest))
+            line = Line(flow, Side(self._digest), Side(self._digest), readers)
             self._open[flow.id] = line
-        line.readers += 1
         return line
 
     def done(self, line: Line) -> None:
@@ -131,14 +130,14 @@ def make_app(
 
     @app.tcp(start="syn", sides="client", on_gap="skip")
     async def client_side(flow: Flow) -> None:
-        line = listing.line(flow)
+        line = listing.line(flow, readers=2)
         await line.client.read_from(flow.client)
         await flow.closed()
         listing.done(line)
 
     @app.tcp(start="syn", sides="server", on_gap="skip")
     async def server_side(flow: Flow) -> None:
-        line = listing.line(flow)
+        line = listing.line(flow, readers=2)
         await line.server.read_from(flow.server)
         await flow.closed()
         listing.done(line)
@@ -147,7 +146,7 @@ def make_app(
 
         @app.udp()
         async def datagrams(flow: Flow) -> None:
-            line = listing.line(flow)
+            line = listing.line(flow, readers=1)
             async for datagram in flow:
                 (line.client if datagram.sender == "client" else line.server).add(datagram.data)
             listing.done(line)

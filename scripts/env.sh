@@ -78,15 +78,16 @@ may_become_root() {
 }
 
 # Servers that the tests start for themselves must not also be started by their packages.
+policy=/usr/sbin/policy-rc.d
 without_starting_services() {
-    local policy=/usr/sbin/policy-rc.d status=0
+    local status=0
     if [ -e $policy ]; then
         "$@"
         return
     fi
     printf '#!/bin/sh\nexit 101\n' | as_root tee $policy >/dev/null
     as_root chmod 755 $policy
-    trap "as_root rm -f $policy" EXIT
+    trap 'as_root rm -f $policy' EXIT
     "$@" || status=$?
     as_root rm -f $policy
     trap - EXIT

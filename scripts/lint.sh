@@ -2,7 +2,7 @@
 # Style, types and formatting of everything, without changing anything. All checks run, then it
 # fails if one did. Needs the tools of the lint group: call it through `make lint`.
 set -uo pipefail
-cd "$(dirname "${BASH_SOURCE[0]}")/.."
+cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit
 
 failed=()
 

@@ -9,7 +9,6 @@ from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy, memset
 
 from aiomos._engine import names
-from aiomos._engine cimport flow as flowdef
 from aiomos._engine.assembler cimport asm_add, asm_drain, asm_truncate
 from aiomos._engine.clock cimport Clock, clock_needs_next, clock_step
 from aiomos._engine.core cimport Core
@@ -38,6 +37,7 @@ from aiomos._engine.wire cimport (WIRE_OTHER, WIRE_UDP, Packet, packet_dst, pack
 
 ASM_NEW, ASM_DUPLICATE, ASM_DIFFERS, ASM_LIMIT = 1, 2, 4, 8
 FLOW_SIZE = sizeof(Flow)
+STREAM_SIZE = sizeof(Stream)
 HOT_FLOW_SIZE = <size_t>&(<Flow *>NULL).views
 
 
@@ -52,7 +52,7 @@ cdef class FrameBox:
 
     def __cinit__(self, data, int64_t time_ns=0, *, link_type=1, cap_len=None, wire_len=None,
                   head_len=None, cuts=(), vlan=(), direction=0):
-        cdef bytes raw = bytes(data)
+        cdef bytes raw = b"" if isinstance(data, tuple) else bytes(data)
         cdef Py_ssize_t i
         marks = sorted({0, len(raw), *([] if head_len is None else [head_len]), *cuts})
         pieces = [raw[a:b] for a, b in zip(marks, marks[1:])] or [b""]
@@ -121,7 +121,8 @@ def decode(data, *, uint16_t tag=0, bytes seed=b"", **meta):
         found.update(payload_off=p.payload_off, payload_len=p.payload_len,
                      payload_cap=p.payload_cap)
     if p.status <= WIRE_UDP:
-        memcpy(&key, <const char *>seed.ljust(sizeof(KeySeed), b"\x5a"), sizeof(KeySeed))
+        seed = seed.ljust(sizeof(KeySeed), b"\x5a")
+        memcpy(&key, <const char *>seed, sizeof(KeySeed))
         flow_key(&p, &key, tag)
         found.update(sport=p.sport, dport=p.dport, l4_len=p.l4_len, hash=p.hash,
                      key=(p.k0, p.k1), from_low=bool(p.from_low))
@@ -246,32 +247,33 @@ cdef class TableHook:
     cdef FlowTable table
 
     def __cinit__(self, uint32_t capacity, bytes seed=b""):
-        if table_init(&self.table, capacity, <const uint8_t *>(<const char *>seed.ljust(32, b"\x5a"))):
+        seed = seed.ljust(sizeof(KeySeed), b"\x5a")
+        if table_init(&self.table, capacity, <const uint8_t *><const char *>seed):
             raise MemoryError
 
     def __dealloc__(self):
         table_free(&self.table)
 
-    cdef FrameBox packet(self, object what, Packet *p):
-        """Fills *p; the box must live as long as it."""
+    cdef void packet(self, FrameBox box, object what, Packet *p):
+        """Fills *p, which points into the box."""
         memset(p, 0, sizeof(Packet))
         if isinstance(what, tuple):
             p.k0, p.hash = what
             p.ip_version = 4
-            return None
-        box = FrameBox(what)
+            return
         wire_decode(p, &box.frame, box.frame.data, box.frame.head_len)
         flow_key(p, &self.table.seed, 0)
-        return box
 
     def add(self, what):
         """Number of the new entry, whose client is the sender; 0: refused."""
         cdef Packet p
-        cdef FrameBox box = self.packet(what, &p)
-        cdef Flow *f = table_add(&self.table, &p)
+        cdef FrameBox box = FrameBox(what)
+        cdef Flow *f
+        self.packet(box, what, &p)
+        f = table_add(&self.table, &p)
         if f == NULL:
             return 0
-        if box is not None:
+        if p.ip != NULL:
             f.flags |= FLOW_CLIENT_LOW if p.from_low else 0
             size = 4 if p.ip_version == 4 else 16
             memcpy(f.address[0], packet_src(&p), size)
@@ -281,8 +283,10 @@ cdef class TableHook:
 
     def find(self, what):
         cdef Packet p
-        cdef FrameBox box = self.packet(what, &p)
-        cdef Flow *f = table_find(&self.table, &p)
+        cdef FrameBox box = FrameBox(what)
+        cdef Flow *f
+        self.packet(box, what, &p)
+        f = table_find(&self.table, &p)
         return 0 if f == NULL else f.index
 
     def unlink(self, uint32_t i):
@@ -312,10 +316,9 @@ cdef list read_all(Cursor *c, list into, uint64_t most):
         if n:
             data = PyBytes_FromStringAndSize(<const char *>cursor_data(c), n)
             cursor_consume(c, n)
-            if into and isinstance(into[-1], bytes):
-                into[-1] += data
-            else:
-                into.append(data)
+            if into and isinstance(into[len(into) - 1], bytes):
+                data = into.pop() + data
+            into.append(data)
             most -= n
             continue
         mark = cursor_gap(c)
@@ -358,7 +361,8 @@ cdef class StreamHook:
     def append(self, data, cuts=()):
         """False when memory was refused; with cuts the bytes lie in several segments."""
         cdef Span span
-        cdef FrameBox box = span_of(&span, data, cuts)
+        cdef FrameBox box = FrameBox(data, cuts=cuts)
+        span_of(&span, box, bool(cuts))
         return stream_append(self.stream, &span)
 
     def gap(self, uint64_t length, cause="lost"):
@@ -415,7 +419,8 @@ cdef class StreamHook:
 
     def add(self, uint32_t seq, data, cuts=()):
         cdef Span span
-        cdef FrameBox box = span_of(&span, data, cuts)
+        cdef FrameBox box = FrameBox(data, cuts=cuts)
+        span_of(&span, box, bool(cuts))
         return asm_add(self.stream, &span, seq)
 
     def drain(self, uint32_t nxt):
@@ -440,13 +445,13 @@ cdef class StreamHook:
         return self.stream.early, self.stream.n_pieces
 
 
-cdef FrameBox span_of(Span *span, data, cuts):
-    cdef FrameBox box = FrameBox(data, cuts=cuts)
+cdef void span_of(Span *span, FrameBox box, bint chained):
     span.frame = &box.frame
-    span.data = NULL if cuts else box.frame.data
+    span.data = NULL
+    if not chained:
+        span.data = box.frame.data
     span.offset = 0
     span.length = box.frame.cap_len
-    return box
 
 
 # ---- the core ------------------------------------------------------------------------------------------
@@ -547,7 +552,7 @@ cdef class FlowLog:
 
     def data(self, side):
         """The bytes of a side, gaps left out."""
-        return b"".join(item for item in self.items[side] if isinstance(item, bytes))
+        return b"".join([item for item in self.items[side] if isinstance(item, bytes)])
 
     def gap_list(self, side):
         return [item for item in self.items[side] if isinstance(item, tuple)]

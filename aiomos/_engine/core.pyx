@@ -135,7 +135,7 @@ cdef class Core:
     cdef bint advance(self, int64_t now) noexcept nogil:
         cdef CoreState *cs = self.state
         cdef Flow *f
-        if cs.wheel.tick == 0:
+        if cs.wheel.armed == 0:
             wheel_start(&cs.wheel, now)
         cs.now = now
         while cs.wheel.next_ns <= now:

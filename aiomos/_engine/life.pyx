@@ -9,7 +9,8 @@ from aiomos._engine.limits cimport CLIENT, SERVER
 from aiomos._engine.state cimport (C_FLOWS, C_FLOWS_CLOSED, C_MEMORY, C_TABLE_FULL,
                                    HOOK_FLOW_END, HOOK_FLOW_START, RECORD_CLOSE, RECORD_SIDE,
                                    RECORD_START, Record, hook_fn, record_add)
-from aiomos._engine.stream cimport (STREAM_ENDED, STREAM_TOLD, Stream, stream_drop, stream_end, stream_new)
+from aiomos._engine.stream cimport (STREAM_ENDED, STREAM_STOPPED, STREAM_TOLD, Stream,
+                                    stream_drop, stream_end, stream_new)
 from aiomos._engine.timers cimport wheel_arm, wheel_disarm
 from aiomos._engine.wire cimport packet_dst, packet_src
 
@@ -79,6 +80,8 @@ cdef void flow_start(CoreState *cs, Flow *f, int point) noexcept nogil:
     r.mask = mask
     for side in range(2):
         flow_keep(cs, f, side)
+        if f.stream[side] != NULL and mask & cs.sides_masks[side]:
+            f.stream[side].flags &= ~<uint16_t>STREAM_STOPPED    # kept from here on, not from attach
         r.position[side] = 0
         r.missing[side] = 0
         if f.stream[side] != NULL:
@@ -129,6 +132,10 @@ cdef void flow_forget(CoreState *cs, Flow *f) noexcept nogil:
 
 
 cdef void flow_arm(CoreState *cs, Flow *f, int64_t due_ns) noexcept nogil:
+    cdef int side
+    for side in range(2):       # a hole that waits to become a gap comes first
+        if f.stream[side] != NULL and f.stream[side].grace_due:
+            due_ns = min(due_ns, f.stream[side].grace_due)
     if not f.flags & FLOW_UNLINKED:
         wheel_arm(&cs.wheel, f, max(due_ns, cs.now + 1))
 

@@ -280,12 +280,10 @@ cdef class Pump:
                                            r.flow, self.queue, handler)
         cdef FlowTask task
         handler.started += 1
-        view.client.attach(r.position[CLIENT], r.missing[CLIENT])
-        view.server.attach(r.position[SERVER], r.missing[SERVER])
-        if not handler.sides & 1:
-            view.client.detach()
-        if not handler.sides & 2:
-            view.server.detach()
+        if handler.sides & 1:
+            view.client.attach(r.position[CLIENT], r.missing[CLIENT])
+        if handler.sides & 2:
+            view.server.attach(r.position[SERVER], r.missing[SERVER])
         Py_INCREF(view)                     # the chain's reference, until the handler has ended
         if r.flow.views != NULL:
             view.next_view = <FlowBase>r.flow.views

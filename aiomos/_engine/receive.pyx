@@ -3,8 +3,8 @@ from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t
 
 from aiomos._engine.assembler cimport (ASM_DIFFERS, ASM_LIMIT, ASM_NEW, asm_add, asm_drain,
                                        asm_first, asm_truncate)
-from aiomos._engine.flow cimport (FLOW_DATA, HALF_ACKING, HALF_FIN, HALF_FIN_DONE, HALF_SEEN,
-                                  HALF_SYN, Half, TCP_CLOSE_WAIT, TCP_CLOSING, TCP_ESTABLISHED,
+from aiomos._engine.flow cimport (FLOW_DATA, FLOW_ESTABLISHED, HALF_ACKING, HALF_FIN,
+                                  HALF_FIN_DONE, HALF_SEEN, HALF_SYN, Half, TCP_CLOSE_WAIT, TCP_CLOSING, TCP_ESTABLISHED,
                                   TCP_FIN_WAIT_1, TCP_FIN_WAIT_2, TCP_TIME_WAIT, set_state)
 from aiomos._engine.intrinsics cimport likely, unlikely
 from aiomos._engine.life cimport flow_arm, flow_start, flow_tell
@@ -87,14 +87,19 @@ cdef void receive_text(CoreState *cs, Flow *f, Packet *p, int s, uint32_t seq,
     if seq_gt(t.seq + t.length, snd.top):
         snd.top = t.seq + t.length
     if unlikely(not f.flags & FLOW_DATA) and not hold:
-        f.flags |= FLOW_DATA
-        flow_start(cs, f, START_DATA)
+        data_begins(cs, f)
     if likely(ahead <= 0 and not hold):
         deliver(cs, f, &t, s)
     elif f.stream[s] != NULL:
         keep_early(cs, f, &t, s)
     else:
         pass_over(f, &t, s)
+
+
+cdef inline void data_begins(CoreState *cs, Flow *f) noexcept nogil:
+    if not f.flags & FLOW_DATA:
+        f.flags |= FLOW_DATA
+        flow_start(cs, f, START_DATA)
 
 
 cdef void note_retransmission(CoreState *cs, Flow *f, int s) noexcept nogil:
@@ -143,15 +148,27 @@ cdef inline void count_gap(CoreState *cs, Flow *f, int s, uint32_t length) noexc
 
 
 cdef void drain(CoreState *cs, Flow *f, int s) noexcept nogil:
-    """Early bytes that have become next."""
+    """Early bytes that have become next; those for which memory is refused become a gap."""
     cdef Half *snd = &f.h[s]
     cdef Stream *st = f.stream[s]
-    cdef bint failed = False
+    cdef bint failed = True
+    cdef uint32_t nxt
     st.now_ns = cs.stamp
-    cdef uint32_t nxt = asm_drain(st, snd.nxt, &failed)
-    advance(snd, nxt - snd.nxt)
-    if failed:
-        cs.counters[C_MEMORY] += 1
+    while failed:
+        nxt = asm_drain(st, snd.nxt, &failed)
+        advance(snd, nxt - snd.nxt)
+        if failed:
+            give_up_first(cs, f, s)
+
+
+cdef void give_up_first(CoreState *cs, Flow *f, int s) noexcept nogil:
+    """The first early piece, which is next, cannot be delivered."""
+    cdef Stream *st = f.stream[s]
+    cdef uint32_t n = asm_first(st) + st.pieces[0].length - f.h[s].nxt
+    cs.counters[C_MEMORY] += n
+    count_gap(cs, f, s, n)
+    stream_gap(st, n, GAP_MEMORY)
+    advance(&f.h[s], n)
 
 
 cdef void keep_early(CoreState *cs, Flow *f, Text *t, int s) noexcept nogil:
@@ -220,20 +237,21 @@ cdef void watch_next_hole(CoreState *cs, Flow *f, int s) noexcept nogil:
         start_grace(cs, f, s, asm_first(f.stream[s]), cs.config.one_sided_grace_ns)
 
 
-cdef void make_gap(CoreState *cs, Flow *f, int s, uint32_t upto, uint32_t cause) noexcept nogil:
-    """Gives up the bytes [nxt, upto) and delivers what follows them."""
+cdef bint make_gap(CoreState *cs, Flow *f, int s, uint32_t upto, uint32_t cause) noexcept nogil:
+    """Gives up the bytes [nxt, upto) and delivers what follows them; False: there are none."""
     cdef Half *snd = &f.h[s]
     cdef Stream *st = f.stream[s]
     if snd.flags & HALF_FIN and seq_gt(upto, snd.fin):
         upto = snd.fin
     if not seq_gt(upto, snd.nxt):
-        return
+        return False
     count_gap(cs, f, s, upto - snd.nxt)
     stream_gap(st, upto - snd.nxt, cause)
     advance(snd, upto - snd.nxt)
     drain(cs, f, s)
     flow_tell(cs, f, s)
     receive_fin(cs, f, s)
+    return True
 
 
 cdef inline uint32_t hole_end(const Stream *st, uint32_t limit) noexcept nogil:
@@ -252,8 +270,8 @@ cdef void receive_hole_due(CoreState *cs, Flow *f, int s) noexcept nogil:
     limit = st.grace_ack
     cause = GAP_ACKED_UNSEEN if f.h[1 - s].flags & HALF_SEEN else GAP_LOST
     st.grace_due = 0
-    while seq_gt(limit, f.h[s].nxt) and not at_fin(&f.h[s]):
-        make_gap(cs, f, s, hole_end(st, limit), cause)
+    while not at_fin(&f.h[s]) and make_gap(cs, f, s, hole_end(st, limit), cause):
+        pass
     watch_next_hole(cs, f, s)
 
 
@@ -268,11 +286,12 @@ cdef void receive_flush(CoreState *cs, Flow *f, int s) noexcept nogil:
         return
     st.grace_due = 0
     limit = f.h[1 - s].ack if f.h[1 - s].flags & HALF_ACKING else f.h[s].nxt
-    while not at_fin(&f.h[s]) and (st.n_pieces or seq_gt(limit, f.h[s].nxt)):
-        if seq_gt(limit, f.h[s].nxt):
-            make_gap(cs, f, s, hole_end(st, limit), GAP_ACKED_UNSEEN)
-        else:
-            make_gap(cs, f, s, asm_first(st), GAP_LOST)
+    if not f.flags & FLOW_ESTABLISHED:
+        asm_truncate(st, f.h[s].nxt)     # data on a SYN that nobody acknowledged
+    while not at_fin(&f.h[s]) and make_gap(cs, f, s, hole_end(st, limit), GAP_ACKED_UNSEEN):
+        pass
+    while not at_fin(&f.h[s]) and st.n_pieces and make_gap(cs, f, s, asm_first(st), GAP_LOST):
+        pass
 
 
 cdef void receive_held(Flow *f, int s, uint32_t seq) noexcept nogil:
@@ -282,9 +301,15 @@ cdef void receive_held(Flow *f, int s, uint32_t seq) noexcept nogil:
 
 cdef void receive_release(CoreState *cs, Flow *f, int s) noexcept nogil:
     cdef Stream *st = f.stream[s]
-    if st != NULL and st.n_pieces and asm_first(st) == f.h[s].nxt:
-        drain(cs, f, s)
-        flow_tell(cs, f, s)
+    cdef const Half *rcv = &f.h[1 - s]
+    if st == NULL or not st.n_pieces or asm_first(st) != f.h[s].nxt:
+        return
+    if rcv.flags & HALF_ACKING and not seq_gt(rcv.ack, f.h[s].nxt):
+        receive_held(f, s, f.h[s].nxt)   # its peer agreed, but did not take them
+        return
+    data_begins(cs, f)
+    drain(cs, f, s)
+    flow_tell(cs, f, s)
 
 
 # ---- end of stream --------------------------------------------------------------------------------

@@ -18,6 +18,7 @@ cdef enum:
     STREAM_UNREAD = 64        # filled up before anybody read it: what follows is one gap
     STREAM_TOLD = 8           # the bridge has a record about it in this burst
     STREAM_ENDED = 32         # the flow is over, with or without a FIN of this side
+    STREAM_CRAMPED = 128      # the list of gaps is full: room for one more comes before any byte
 
 # Bytes of a frame: contiguous at data, or (data NULL) somewhere in its chain.
 cdef struct Span:
@@ -62,6 +63,7 @@ cdef struct Stream:
     Cursor *cursors
     Piece *pieces             # out-of-order store, by sequence number
     GapMark *marks
+    GapMark first_mark        # the list of a stream with one gap: needs no memory
     Stamp *stamps             # NULL: the few in first_stamps
     Stamp first_stamps[STAMPS_INLINE]
     int64_t now_ns            # capture stamp of what is being delivered; set by the caller

@@ -1,6 +1,6 @@
 """Delivered bytes of one direction: append at the end, read through cursors, trim behind
 the slowest of them."""
-from libc.stdint cimport int64_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memmove, memset
 
 from aiomos._engine.intrinsics cimport likely, unlikely
@@ -11,6 +11,7 @@ from aiomos._engine.shim cimport aio_frame_copy
 cdef enum:
     FIRST_BUFFER = 2048
     FULL = 65536              # until its readers say otherwise: the default limit
+    MOST_MARKS = 65535
 
 
 cdef void span_copy(const Span *s, uint32_t at, uint32_t n, uint8_t *out) noexcept nogil:
@@ -29,6 +30,8 @@ cdef Stream *stream_new(Pool *pool, uint64_t offset) noexcept nogil:
         return NULL
     memset(s, 0, sizeof(Stream))
     s.pool = pool
+    s.marks = &s.first_mark
+    s.marks_size = sizeof(GapMark)
     s.base = offset
     s.full = FULL
     s.references = 1
@@ -45,7 +48,7 @@ cdef void stream_drop(Stream *s) noexcept nogil:
         pool_put(s.pool, s.pieces[i].data, s.pieces[i].room)
     if s.pieces != NULL:
         pool_put(s.pool, s.pieces, s.pieces_size)
-    if s.marks != NULL:
+    if s.marks != &s.first_mark:
         pool_put(s.pool, s.marks, s.marks_size)
     pool_put(s.pool, s, block_size(sizeof(Stream)))
 
@@ -105,12 +108,16 @@ cdef inline uint8_t *room_for(Stream *s, uint32_t length) noexcept nogil:
 
 cdef bint stream_append(Stream *s, const Span *span) noexcept nogil:
     cdef uint8_t *out
-    if unlikely(s.flags & (STREAM_STOPPED | STREAM_UNREAD)):
+    if unlikely(s.flags & (STREAM_STOPPED | STREAM_UNREAD | STREAM_CRAMPED)):
         if s.flags & STREAM_UNREAD:
             stream_gap(s, span.length, GAP_SLOW_READER)
-        else:
+            return True
+        if s.flags & STREAM_STOPPED:
             s.base += span.length
-        return True
+            return True
+        if not room_for_mark(s):     # a gap behind these bytes could not be told
+            return False
+        s.flags &= ~<uint16_t>STREAM_CRAMPED
     out = room_for(s, span.length)
     if unlikely(out == NULL):
         return False
@@ -121,7 +128,9 @@ cdef bint stream_append(Stream *s, const Span *span) noexcept nogil:
 
 
 cdef inline const Stamp *stamps_of(const Stream *s) noexcept nogil:
-    return &s.first_stamps[0] if s.stamps == NULL else s.stamps
+    if s.stamps == NULL:
+        return &s.first_stamps[0]
+    return s.stamps
 
 
 cdef inline void stamp(Stream *s) noexcept nogil:
@@ -192,22 +201,44 @@ cdef bint stream_append_bytes(Stream *s, const uint8_t *data, uint32_t length) n
 cdef bint room_for_mark(Stream *s) noexcept nogil:
     cdef uint32_t got = 0
     cdef GapMark *block
-    if s.marks != NULL and (s.n_marks + 1) * sizeof(GapMark) <= s.marks_size:
+    if (s.n_marks + 1) * sizeof(GapMark) <= s.marks_size:
         return True
+    if s.n_marks == MOST_MARKS:
+        return False
     block = <GapMark *>pool_get(s.pool, (s.n_marks + 1) * sizeof(GapMark), &got)
     if block == NULL:
         return False
-    if s.marks != NULL:
-        memcpy(block, s.marks, s.n_marks * sizeof(GapMark))
+    memcpy(block, s.marks, s.n_marks * sizeof(GapMark))
+    if s.marks != &s.first_mark:
         pool_put(s.pool, s.marks, s.marks_size)
     s.marks = block
     s.marks_size = got
     return True
 
 
+cdef void see_again(Stream *s, const GapMark *last) noexcept nogil:
+    """Readers that have passed the last gap meet it once more: it grows where they stand."""
+    cdef Cursor *c = s.cursors
+    while c != NULL:
+        if c.gaps_passed == s.marks_gone + s.n_marks:
+            c.gaps_passed -= 1
+            c.skipped -= last.length
+        c = c.next
+
+
+cdef bint somebody_passed(const Stream *s) noexcept nogil:
+    cdef const Cursor *c = s.cursors
+    while c != NULL:
+        if c.gaps_passed == s.marks_gone + s.n_marks:
+            return True
+        c = c.next
+    return False
+
+
 cdef void stream_gap(Stream *s, uint64_t length, uint32_t cause) noexcept nogil:
     """A gap behind the last byte. Adjacent ones of one cause are one; so are all of them
-    once there are more than a list can hold, or memory for the list is refused."""
+    when memory for the list is refused. No gap is ever forgotten: bytes are only taken
+    behind one (stream_append) when there is room for the next."""
     cdef GapMark *last
     cdef uint64_t position = stream_end(s)
     cdef uint64_t offset = position + s.missing
@@ -217,18 +248,22 @@ cdef void stream_gap(Stream *s, uint64_t length, uint32_t cause) noexcept nogil:
     if s.flags & STREAM_STOPPED:
         return
     last = &s.marks[s.n_marks - 1] if s.n_marks else NULL
-    if last != NULL and last.position == position and (
-            last.cause == cause or s.n_marks == 65535 or not room_for_mark(s)):
-        last.length += length
-        return
-    if s.n_marks == 65535 or not room_for_mark(s):
-        return
+    if last != NULL and last.position == position:
+        if last.cause == cause and not somebody_passed(s):
+            last.length += length
+            return
+        if not room_for_mark(s):
+            see_again(s, last)
+            last.length += length
+            return
     last = &s.marks[s.n_marks]
     last.position = position
     last.offset = offset
     last.length = length
     last.cause = cause
     s.n_marks += 1
+    if (s.n_marks + 1) * sizeof(GapMark) > s.marks_size:
+        s.flags |= STREAM_CRAMPED
 
 
 cdef uint64_t stream_cut(Stream *s, uint64_t position) noexcept nogil:
@@ -251,6 +286,10 @@ cdef uint64_t stream_cut(Stream *s, uint64_t position) noexcept nogil:
 
 cdef void cursor_attach(Cursor *c, Stream *s, uint64_t position, uint64_t missing) noexcept nogil:
     c.stream = s
+    if s.flags & STREAM_STOPPED:     # its last reader had gone: what came since is counted only
+        s.flags &= ~<uint16_t>STREAM_STOPPED
+        missing = s.missing
+        position = s.base
     c.position = position
     c.skipped = missing
     c.gaps_passed = s.marks_gone

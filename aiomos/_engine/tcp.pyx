@@ -57,8 +57,8 @@ cdef inline bint bad_flags(uint8_t flags) noexcept nogil:
 
 cdef int tcp_arrives(CoreState *cs, Flow *f, Packet *p, int s) noexcept nogil:
     f.h[s].packets += 1
-    f.last_ns = cs.now
     if likely(f.flags & FLOW_OPEN and p.flags & (FIN | SYN | RST | ACK) == ACK):
+        f.last_ns = cs.now
         if unlikely(not sequence_check(cs, f, p, s)):
             return TCP_DONE
         ack_arrives(cs, f, p, s)
@@ -76,6 +76,7 @@ cdef int arrives_slow(CoreState *cs, Flow *f, Packet *p, int s) noexcept nogil:
         return TCP_DONE
     if f.flags & FLOW_CLOSED:
         return late_arrives(cs, f, p, s)
+    f.last_ns = cs.now          # of a closed flow it stays: late packets do not prolong it
     if p.flags & RST:
         rst_arrives(cs, f, p, s)
         return TCP_DONE
@@ -259,6 +260,7 @@ cdef void choose_isn(Flow *f, int side) noexcept nogil:
     """Of two ISNs that one end offered, the other end took the earlier."""
     cdef Half *h = &f.h[side]
     cdef uint32_t isn = f.other_isn
+    receive_held(f, side, h.isn + 1)     # data on the SYN that was not taken
     f.other_isn = h.isn
     h.isn = isn
     h.nxt = isn + 1
@@ -268,7 +270,7 @@ cdef void choose_isn(Flow *f, int side) noexcept nogil:
 # ---- fifth check: ACK --------------------------------------------------------------------------
 
 cdef inline void acknowledge(Half *snd, const Packet *p, uint8_t scale) noexcept nogil:
-    snd.flags |= HALF_ACKING
+    snd.flags |= HALF_ACKING | HALF_SEEN     # the fast path never sees an end's first segment
     snd.ack = p.ack
     snd.edge = p.ack + (<uint32_t>p.window << scale)
 
@@ -359,6 +361,7 @@ cdef void establish(CoreState *cs, Flow *f) noexcept nogil:
     flow_start(cs, f, START_SYN)
     flow_start(cs, f, START_ESTABLISHED)
     receive_release(cs, f, CLIENT)
+    receive_release(cs, f, SERVER)
     if cs.start_masks[START_SYN]:
         record_add(cs, f, RECORD_ESTABLISHED, 0)
     for side in range(2):
@@ -476,12 +479,8 @@ cdef void tcp_timer(CoreState *cs, Flow *f) noexcept nogil:
     close_if_done(cs, f)
     due = f.last_ns + idle_limit(cs, f)
     if due <= cs.now:
-        if f.flags & FLOW_CLOSED:
-            flow_forget(cs, f)
-            return
+        # Nothing late is to be expected of a flow that was idle: what comes begins a new one.
         tcp_close(cs, f, CLOSE_TIMEOUT)
-        due = cs.now + 1
-    for side in range(2):
-        if f.stream[side] != NULL and f.stream[side].grace_due:
-            due = min(due, f.stream[side].grace_due)
+        flow_forget(cs, f)
+        return
     flow_arm(cs, f, due)

@@ -12,11 +12,11 @@ cdef uint64_t FARTHEST = 0x7FFFFFFE      # ticks: 26 days; looked at then, and a
 cdef void wheel_init(Wheel *w, Flow *flows) noexcept nogil:
     memset(w, 0, sizeof(Wheel))
     w.flows = flows
-    set_next(w, NEVER >> TICK_SHIFT)
+    set_next(w, 0)      # so that the first one who compares comes by and starts the wheel
 
 
 cdef void wheel_start(Wheel *w, int64_t now_ns) noexcept nogil:
-    w.tick = <uint64_t>now_ns >> TICK_SHIFT
+    w.tick = max(w.tick, <uint64_t>now_ns >> TICK_SHIFT)
 
 
 cdef inline void set_next(Wheel *w, uint64_t tick) noexcept nogil:

@@ -65,3 +65,4 @@ cdef void udp_timer(CoreState *cs, Flow *f) noexcept nogil:
         flow_forget(cs, f)
     else:
         flow_close(cs, f, CLOSE_TIMEOUT)
+        flow_forget(cs, f)      # now: the next datagram begins a new flow

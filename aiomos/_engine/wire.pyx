@@ -94,7 +94,7 @@ cdef void decode_ether_type(Packet *p, const Cut *c, uint16_t kind, uint32_t off
     cdef int tags = 0
     while unlikely(is_tag(kind)):
         if off + 4 > c.length or tags == MAX_TAGS:
-            p.status = short_of(c, off + 4, WIRE_BAD_ETHER)
+            p.status = WIRE_BAD_ETHER if tags == MAX_TAGS else short_of(c, off + 4, WIRE_BAD_ETHER)
             return
         keep_tag(p, be16(c.data + off))
         kind = be16(c.data + off + 2)

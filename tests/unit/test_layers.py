@@ -30,17 +30,19 @@ ENGINE_LAYERS: dict[str, str] = {
     "protocol": "state life receive tcp udp flowfilters",
     "core": "core",
     "bridge": "source probe taskface taskqueue task packet view pump",
+    "test hooks": "_testing",
 }
 #: What users read.
 PYTHON_LAYERS: dict[str, str] = {
     "events": "events",
-    "objects": "_endpoint _flow _packet _summary",
+    "objects": "_endpoint _flow _packet _summary _progress",
     "declarations": "_app _inflight _replay_loop",
-    "runner": "_runner",
+    "runner": "_runner _loader flows",
     "public names": "__init__",
     "command line": "cli __main__",
 }
 BRIDGE = "bridge"
+FOR_TESTS = ("aiomos.testing", "aiomos._engine._testing")
 
 #: What would bring a loop, a clock, a socket or a thread below the bridge.
 NOT_BELOW_THE_BRIDGE = {
@@ -234,14 +236,19 @@ def worldly(imported: Graph, modules: Iterable[str]) -> list[str]:
     ]
 
 
-def test_nothing_imports_the_testing_kit() -> None:
-    users = [
-        name
-        for name, others in everything_imported().items()
-        if not name.startswith("aiomos.testing")
-        and any(other.startswith("aiomos.testing") for other in others)
+def test_nothing_imports_what_is_for_tests() -> None:
+    assert users_of_test_code(everything_imported()) == []
+
+
+def users_of_test_code(imported: Graph) -> list[str]:
+    """Modules, other than the testing kit's own, that import the kit or the test hooks."""
+    return [
+        f"{name} imports {other}"
+        for name in sorted(imported)
+        if not name.startswith(FOR_TESTS)
+        for other in sorted(imported[name])
+        if other.startswith(FOR_TESTS)
     ]
-    assert users == []
 
 
 def test_each_foreign_library_is_named_by_one_pxd() -> None:
@@ -381,6 +388,11 @@ def test_text_that_looks_like_an_import_is_not_one(line: str) -> None:
 def test_import_in_python_is_seen_in_functions_too() -> None:
     text = "def f():\n    from .testing import craft\n    import socket"
     assert {"aiomos.testing.craft", "socket"} <= python_imports(text, "aiomos")
+
+
+def test_use_of_the_testing_kit_is_found() -> None:
+    imported = {"aiomos.cli": {"aiomos.testing.craft"}, "aiomos.testing": {"aiomos.testing.craft"}}
+    assert users_of_test_code(imported) == ["aiomos.cli imports aiomos.testing.craft"]
 
 
 def test_clock_below_the_bridge_is_found() -> None:

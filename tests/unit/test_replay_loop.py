@@ -309,14 +309,16 @@ def test_woken_tasks_run_to_the_end_of_their_turn_before_the_next_burst() -> Non
     event = asyncio.Event()
     driver = FrameDriver((1.0, event.set), (2.0, nothing), burst=1)
 
-    async def main(loop: ReplayLoop) -> int:
+    async def main(loop: ReplayLoop) -> None:
         await event.wait()
-        for _ in range(TURN_LIMIT // 2):
-            await asyncio.sleep(0)
+        for _ in range(3):
+            for _ in range(TURN_LIMIT // 2):
+                await asyncio.sleep(0)
+            assert driver.played == 1
+            await asyncio.sleep(0.1)
         assert loop.stats.turn_limit == 0
-        return driver.played
 
-    assert run(main, driver) == 1
+    run(main, driver)
 
 
 def test_task_that_never_waits_turn_is_cut_and_counted() -> None:
@@ -372,6 +374,32 @@ def test_exhausted_hook_is_called_once_and_timers_run_on() -> None:
 
     run(main, driver)
     assert seen == [("exhausted", 1.0), ("timer", 2.0), ("timer", 4.0), ("timer", 6.0)]
+
+
+def test_exhausted_driver_that_made_work_but_returned_false_no_jump_before_that_work() -> None:
+    seen: list[float] = []
+    driver = FrameDriver()
+    plain = driver.advance
+
+    def advance(limit_ns: int | None) -> bool:  # a flow task that goes on after the last frame
+        if driver.loop.exhausted and not seen:
+            driver.loop.call_soon(lambda: seen.append(driver.seconds))
+        return plain(limit_ns)
+
+    driver.advance = advance  # type: ignore[method-assign]
+    run(lambda loop: asyncio.sleep(1), driver)
+    assert seen == [0.0]
+
+
+def test_exhausted_timer_at_infinity_blocks() -> None:
+    async def main(loop: ReplayLoop) -> float:
+        loop.call_at(float("inf"), nothing)
+        done = loop.create_future()
+        threading.Timer(0.1, loop.call_soon_threadsafe, [done.set_result, None]).start()
+        await done
+        return loop.time()
+
+    assert run(main, FrameDriver()) == 0.0
 
 
 def test_exhausted_thread_wakes_the_loop_which_does_not_spin() -> None:

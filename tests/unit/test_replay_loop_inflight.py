@@ -177,9 +177,10 @@ async def slow_echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) 
 
 
 async def push(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Greets, then answers lines at once, as a server with subscriptions."""
+    """Greets, then answers lines, as a server with subscriptions."""
     writer.write(b"hello\n")
     while line := await reader.readline():
+        await asyncio.sleep(SLOW)
         writer.write(line)
 
 
@@ -372,14 +373,16 @@ def test_protocol_that_only_writes_does_not_hold() -> None:
         assert_free(main)
 
 
-def test_pooled_connection_and_write_only_stream_do_not_hold() -> None:
+def test_answered_connection_and_write_only_stream_do_not_hold() -> None:
     async def main(loop: ReplayLoop) -> list[Callable[[], object]]:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(b"hi\n")
         assert await reader.readline() == b"you said hi\n"
         other = await asyncio.open_connection("127.0.0.1", port)
         other[1].write(b"log line\n")
-        return [writer.close, other[1].close]
+        await asyncio.sleep(0.1)
+        idle = asyncio.create_task(reader.readline())  # for what it did not ask for
+        return [idle.cancel, writer.close, other[1].close]
 
     with serving(slow_echo) as port:
         assert_free(main)
@@ -415,28 +418,79 @@ def test_subscription_costs_its_patience_once_but_its_requests_hold() -> None:
         run(main, patience=1.0)
 
 
-def test_tls_handshake_response_and_shutdown_hold(tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
     if shutil.which("openssl") is None:
         pytest.skip("openssl is needed to make a certificate")
-    pem = tmp_path / "both.pem"
+    pem = tmp_path_factory.mktemp("tls") / "certificate.pem"
     make = f"openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=localhost -out {pem}"
-    subprocess.run(
-        [*shlex.split(make), "-keyout", tmp_path / "key.pem"], check=True, capture_output=True
-    )
-    server = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    server.load_cert_chain(pem, tmp_path / "key.pem")
-    client = ssl.create_default_context(cafile=str(pem))
-    client.check_hostname = False
+    subprocess.run([*shlex.split(make), "-keyout", f"{pem}.key"], check=True, capture_output=True)
+    return pem
 
+
+def server_context(certificate: Path) -> ssl.SSLContext:
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(certificate, f"{certificate}.key")
+    return context
+
+
+def client_context(certificate: Path) -> ssl.SSLContext:
+    context = ssl.create_default_context(cafile=str(certificate))
+    context.check_hostname = False
+    return context
+
+
+def test_tls_handshake_and_response_hold(certificate: Path) -> None:
     async def main(loop: ReplayLoop) -> None:
-        reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=client)
+        context = client_context(certificate)
+        reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=context)
         writer.write(b"hi\n")
         assert await reader.readline() == b"you said hi\n"
         writer.close()
         await writer.wait_closed()
 
-    with serving(slow_echo, ssl=server) as port:
+    with serving(slow_echo, ssl=server_context(certificate)) as port:
         assert_held(main)
+
+
+def test_tls_closing_handshake_holds(certificate: Path) -> None:
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def serve() -> None:
+        peer = server_context(certificate).wrap_socket(listener.accept()[0], server_side=True)
+        time.sleep(SLOW)
+        with contextlib.suppress(OSError):
+            peer.unwrap()
+        peer.close()
+
+    async def main(loop: ReplayLoop) -> None:
+        address = listener.getsockname()
+        _, writer = await asyncio.open_connection(*address, ssl=client_context(certificate))
+        writer.close()
+        await writer.wait_closed()
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    assert_held(main)
+    thread.join()
+    listener.close()
+
+
+def test_tls_handshake_of_an_accepted_connection_does_not_hold(certificate: Path) -> None:
+    async def main(loop: ReplayLoop) -> list[Callable[[], object]]:
+        accepted = asyncio.Event()
+
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            accepted.set()
+            with contextlib.suppress(ConnectionError):
+                await writer.start_tls(server_context(certificate))
+
+        listener = await asyncio.start_server(serve, "127.0.0.1", 0)
+        client = socket.create_connection(listener.sockets[0].getsockname())
+        await accepted.wait()
+        return [client.close, listener.close]
+
+    assert_free(main)
 
 
 def test_stream_writer_that_waits_for_room_holds() -> None:
@@ -762,8 +816,10 @@ def test_executor_shutdown_waits_for_its_threads() -> None:
         time.sleep(2 * SLOW)
         finished.append(True)
 
-    async def main(loop: ReplayLoop, driver: Ticks) -> None:
+    async def main(loop: ReplayLoop, driver: Ticks) -> ReplayLoop:
         loop.run_in_executor(None, job)
+        return loop
 
-    run(main, patience=SLOW)
+    loop = run(main, patience=SLOW)
     assert finished == [True]
+    assert loop.stats.patience_expired <= 1  # the job's; the shutdown has asyncio's own limit
