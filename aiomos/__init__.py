@@ -9,8 +9,6 @@ Layers, from what users read down to the wire; an arrow never turns back::
                                                         -> shim.pxd -> dpdk_shim/
 """
 
-from importlib.metadata import version as _version
-
 from aiomos._app import App
 from aiomos._endpoint import Endpoint
 from aiomos._engine.errors import (
@@ -34,7 +32,7 @@ from aiomos._runner import Engine, replay, run
 from aiomos._summary import Summary
 from aiomos.events import CloseReason, Datagram, Gap
 
-__version__ = _version("aiomos")
+__version__ = "0.1.0"
 
 __all__ = [
     "AiomosError",

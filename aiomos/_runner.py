@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import logging
 import os
 import signal
@@ -33,6 +34,7 @@ log = logging.getLogger("aiomos")
 Path: TypeAlias = str | os.PathLike[str]
 Tasks: TypeAlias = Literal["engine", "asyncio"]
 
+_GC_THRESHOLD = 50_000
 _IDLE_POLL = 0.002  # seconds between looks at a live source that has no descriptor
 _STARTS = ("syn", "established", "data")
 _SIDES = {"client": 1, "server": 2, "both": 3}
@@ -346,11 +348,6 @@ class _Replaying(_Driver):
         super().close()
         self.loop.on_exhausted = None
 
-    def ticker(self, rule: EveryRule) -> asyncio.Task[Any]:
-        task = super().ticker(rule)
-        self.loop.own_tasks.add(task)
-        return task
-
     def now(self) -> float:
         return self.loop.time()
 
@@ -359,10 +356,12 @@ class _Replaying(_Driver):
 
     async def until_end(self) -> None:
         ends = [self.loop.create_task(e.wait()) for e in (self._end, self.stop)]
-        self.loop.own_tasks.update(ends)
+        ours = {*ends, asyncio.current_task(self.loop)} - {None}
+        self.loop.own_tasks |= ours      # our waiting holds no capture time
         try:
             await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
         finally:
+            self.loop.own_tasks -= ours
             for task in ends:
                 task.cancel()
         if not self._end.is_set():
@@ -447,10 +446,23 @@ def run(
     app = as_app(app)
     engine = Engine(source, **options)
     try:
-        with asyncio.Runner(loop_factory=lambda: ReplayLoop(io_patience=io_patience)) as runner:
+        with _patient_collector(), asyncio.Runner(loop_factory=lambda: ReplayLoop(io_patience=io_patience)) as runner:
             return runner.run(_serve_with_signals(engine, app))
     finally:
         engine.close()
+
+
+@contextlib.contextmanager
+def _patient_collector() -> Iterator[None]:
+    """Flows are freed by reference counts; the cyclic collector need not look at each of them."""
+    before = gc.get_threshold()
+    gc.freeze()
+    gc.set_threshold(max(before[0], _GC_THRESHOLD) if before[0] else 0, *before[1:])
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
+        gc.unfreeze()
 
 
 async def _serve_with_signals(engine: Engine, app: App) -> Summary:

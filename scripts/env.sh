@@ -17,10 +17,11 @@ fail() { printf 'error: %s\n' "$*" >&2; exit 1; }
 
 # What each task needs: dependency groups, whether the engine, and which programs.
 describe_task() {
-    engine=yes programs=()
+    engine=yes programs=() test_data=no
     case $1 in
         run)      groups=(build) ;;
-        test)     groups=(build test) programs=(tcpdump ip nft nginx redis-server openssl capinfos) ;;
+        test)     groups=(build test) programs=(tcpdump ip nft nginx redis-server openssl) test_data=yes
+                  [ ! -d "${AIOMOS_CORPUS:-../shared/corpus}" ] || programs+=(capinfos) ;;
         docs)     groups=(build docs) ;;
         bench)    groups=(build bench) ;;
         lint)     groups=(build lint test) engine=no ;;
@@ -46,7 +47,7 @@ have() { PATH=$PATH:/usr/sbin:/sbin command -v "$1" >/dev/null; }
 
 is_debian() { [ -e /etc/debian_version ] && have apt-get; }
 
-# A compiler, the two C libraries, and the headers of this Python; then the task's programs.
+# A compiler, the two C libraries, and the headers of this Python; then what the task asks for.
 missing_packages() {
     local program
     if [ $engine = yes ]; then
@@ -63,6 +64,10 @@ missing_packages() {
     for program in "${programs[@]}"; do
         have "$program" || package_of "$program"
     done
+    if [ $test_data = yes ]; then
+        [ -e /etc/services ] || echo netbase
+        python_has_own_tests || [ "$python_package" = python3 ] || echo "lib$python_package-testsuite"
+    fi
 }
 
 as_root() {
@@ -95,10 +100,18 @@ without_starting_services() {
 }
 
 install_packages() {
+    local log
     say "installing Debian packages: $*"
-    as_root apt-get update -qq
-    without_starting_services as_root env DEBIAN_FRONTEND=noninteractive \
-        apt-get install --yes -qq --no-install-recommends "$@" >/dev/null
+    log=$(mktemp)
+    if as_root apt-get update >"$log" 2>&1 &&
+        without_starting_services as_root env DEBIAN_FRONTEND=noninteractive \
+            apt-get install --yes --no-install-recommends "$@" >>"$log" 2>&1; then
+        rm -f "$log"
+        return
+    fi
+    cat "$log" >&2
+    rm -f "$log"
+    return 1
 }
 
 provide_packages() {
@@ -126,6 +139,8 @@ raise SystemExit(not os.path.exists(sysconfig.get_path("include") + "/Python.h")
 }
 
 python_has_venv() { "$python" -c 'import ensurepip, venv' 2>/dev/null; }
+
+python_has_own_tests() { "$python" -c 'import test.test_asyncio' 2>/dev/null; }
 
 choose_python() {
     local candidate

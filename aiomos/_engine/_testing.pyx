@@ -3,6 +3,7 @@
 Each class wraps one layer as it is, without improving it. Frames given to the engine lie in
 blocks of exactly their size, so that valgrind and sanitizers see every byte read outside.
 """
+cimport cython
 from cpython.bytes cimport PyBytes_AsString, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
@@ -44,10 +45,10 @@ HOT_FLOW_SIZE = <size_t>&(<Flow *>NULL).views
 # ---- frames --------------------------------------------------------------------------------------
 
 
+@cython.no_gc
 cdef class FrameBox:
     """A frame whose segments lie in blocks of exactly their size."""
     cdef aio_frame frame
-    cdef list blocks
     cdef aio_seg *segs
 
     def __cinit__(self, data, int64_t time_ns=0, *, link_type=1, cap_len=None, wire_len=None,
@@ -160,6 +161,7 @@ cdef class ClockHook:
         return self.clock.steps_back, self.clock.jumps
 
 
+@cython.no_gc
 cdef class PoolHook:
     """A Pool, its blocks named by number."""
     cdef Pool pool
@@ -329,6 +331,7 @@ cdef list read_all(Cursor *c, list into, uint64_t most):
     return into
 
 
+@cython.no_gc
 cdef class StreamHook:
     """A Stream with its own pool, its assembler and numbered readers."""
     cdef Pool pool
@@ -461,6 +464,7 @@ cdef uint64_t every_flow(void *context, Flow *f, Packet *p) noexcept nogil:
     return 1
 
 
+@cython.no_gc
 cdef class FlowLog:
     """What one flow told: filled by a CoreDriver. Attributes of the entry stay when it is gone."""
     cdef Flow *fl
@@ -569,6 +573,7 @@ cdef int flow_born(void *context, Flow *f, Packet *p, int event) noexcept with g
     return 0
 
 
+@cython.no_gc
 cdef class CoreDriver:
     """A Core whose every flow has one handler, and what its flows told.
 

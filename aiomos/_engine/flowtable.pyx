@@ -2,6 +2,11 @@
 from libc.stdint cimport uint8_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcmp, memcpy, memset
+cdef extern from "<sys/mman.h>" nogil:
+    int madvise(void *address, size_t length, int advice)
+    enum:
+        MADV_HUGEPAGE
+
 from posix.mman cimport (MAP_ANONYMOUS, MAP_FAILED, MAP_NORESERVE, MAP_PRIVATE, PROT_READ,
                          PROT_WRITE, mmap, munmap)
 
@@ -24,6 +29,7 @@ cdef int table_init(FlowTable *t, uint32_t capacity, const uint8_t *seed) noexce
     if slab == MAP_FAILED:
         return -1
     t.flows = <Flow *>slab
+    madvise(slab, (<size_t>capacity + 1) * sizeof(Flow), MADV_HUGEPAGE)  # advice: may fail
     t.slots = <FlowSlot *>calloc(FIRST_SLOTS, sizeof(FlowSlot))
     if t.slots == NULL:
         munmap(slab, (<size_t>capacity + 1) * sizeof(Flow))

@@ -198,10 +198,14 @@ cdef bint stream_append_bytes(Stream *s, const uint8_t *data, uint32_t length) n
 
 # ---- gaps --------------------------------------------------------------------------------
 
+cdef inline bint marks_full(const Stream *s) noexcept nogil:
+    return s.n_marks == MOST_MARKS or (s.n_marks + 1) * sizeof(GapMark) > s.marks_size
+
+
 cdef bint room_for_mark(Stream *s) noexcept nogil:
     cdef uint32_t got = 0
     cdef GapMark *block
-    if (s.n_marks + 1) * sizeof(GapMark) <= s.marks_size:
+    if not marks_full(s):
         return True
     if s.n_marks == MOST_MARKS:
         return False
@@ -262,7 +266,7 @@ cdef void stream_gap(Stream *s, uint64_t length, uint32_t cause) noexcept nogil:
     last.length = length
     last.cause = cause
     s.n_marks += 1
-    if (s.n_marks + 1) * sizeof(GapMark) > s.marks_size:
+    if marks_full(s):
         s.flags |= STREAM_CRAMPED
 
 
