@@ -52,7 +52,7 @@ class FlowRule:
     """One ``@app.tcp`` or ``@app.udp``: which flows, which handler, how it reads."""
 
     function: FlowHandler
-    protocol: str
+    protocol: Literal["tcp", "udp"]
     filter: str | None = None
     start: str = attrs.field(default="established", validator=_one_of)
     sides: str = attrs.field(default="both", validator=_one_of)
@@ -94,6 +94,14 @@ def _must_be_coroutine(function: object, where: str) -> None:
     if not is_coroutine_function(function):
         name = getattr(function, "__qualname__", repr(function))
         raise AppError(f"{where}: {name} is no coroutine function; write 'async def {name}(...)'")
+
+
+def _must_be_generator(function: object) -> None:
+    if not inspect.isasyncgenfunction(function):
+        name = getattr(function, "__qualname__", repr(function))
+        raise AppError(
+            f"@app.lifespan: {name} is no async generator; write 'async def' with one yield"
+        )
 
 
 class App:
@@ -154,6 +162,7 @@ class App:
             AppError: the handler is no coroutine function.
             ConfigError: an option has no such value.
         """
+        _must_be_filter(filter, "tcp")
         if deliver != "arrival" or overlap != "first" or inline or hold is not None:
             raise ConfigError(
                 "this version delivers on arrival, keeps the first copy and taps: "
@@ -167,7 +176,7 @@ class App:
             )
             return function
 
-        return _declared(filter, declare, "tcp")
+        return declare
 
     def udp(self, filter: str | None = None) -> Callable[[_F], _F]:
         """Run ``async def handler(flow)`` for every UDP flow that passes the filter.
@@ -175,13 +184,14 @@ class App:
         ``async for datagram in flow`` gives its datagrams, both directions, until no more
         came for its idle time.
         """
+        _must_be_filter(filter, "udp")
 
         def declare(function: _F) -> _F:
             _must_be_coroutine(function, "@app.udp")
             self.flow_rules.append(FlowRule(function, "udp", filter, "data"))
             return function
 
-        return _declared(filter, declare, "udp")
+        return declare
 
     def packet(self, filter: str | None = None) -> Callable[[_P], _P]:
         """Call a function with every frame that passes the filter (whole tcpdump language).
@@ -189,12 +199,13 @@ class App:
         ``def handler(packet)`` runs inside packet processing and borrows the packet;
         ``async def handler(packet)`` runs after the burst, with a copy.
         """
+        _must_be_filter(filter, "packet")
 
         def declare(function: _P) -> _P:
             self.packet_rules.append(PacketRule(function, filter, is_coroutine_function(function)))
             return function
 
-        return _declared(filter, declare, "packet")
+        return declare
 
     def every(self, seconds: float) -> Callable[[_E], _E]:
         """Run ``async def handler()`` every so many seconds, never overlapping itself.
@@ -216,25 +227,17 @@ class App:
 
         What it yields becomes :attr:`state`; what stands behind the ``yield`` runs at the end.
         """
-        if not inspect.isasyncgenfunction(function):
-            name = getattr(function, "__qualname__", repr(function))
-            raise AppError(
-                f"@app.lifespan: {name} is no async generator; write 'async def' with one yield"
-            )
+        _must_be_generator(function)
         self.lifespans.append(function)
         return function
 
 
-_D = TypeVar("_D", bound=Callable[..., object])
-
-
-def _declared(filter: object, declare: Callable[[_D], _D], name: str) -> Callable[[_D], _D]:
-    """The decorator; says what to do when it was used without parentheses."""
+def _must_be_filter(filter: object, name: str) -> None:
+    """Says what to do when a decorator was used without parentheses."""
     if callable(filter):
         raise AppError(f"write @app.{name}() with parentheses: its argument is a filter")
     if filter is not None and not isinstance(filter, str):
         raise ConfigError(f"@app.{name}: a filter is a string, not {filter!r}")
-    return declare
 
 
 def as_app(thing: object) -> App:

@@ -90,5 +90,7 @@ class Flow(FlowBase):
 
     def __repr__(self) -> str:
         ends = (self.client, self.server)
-        names = [f"[{e.address}]:{e.port}" if ":" in e.address else f"{e.address}:{e.port}" for e in ends]
+        names = [
+            f"[{e.address}]:{e.port}" if ":" in e.address else f"{e.address}:{e.port}" for e in ends
+        ]
         return f"<Flow {self.id} {self.protocol} {names[0]} > {names[1]}>"

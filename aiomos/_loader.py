@@ -1,4 +1,4 @@
-"""Finds the app that a command line names: ``module:app``, ``path/to/file.py``, ``file.py:name``."""
+"""Finds the app that a command line names: ``module:app``, ``path/to/file.py:name``."""
 
 from __future__ import annotations
 

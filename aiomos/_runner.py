@@ -123,12 +123,11 @@ class Engine:
         loop = asyncio.get_running_loop()
         self._stop = asyncio.Event()
         self._pump = pump = self._make_pump(app, loop)
-        drive = _Replaying if isinstance(loop, ReplayLoop) else _Attached
         async with contextlib.AsyncExitStack() as stack:
             stack.callback(self._detach)
             for lifespan in app.lifespans:
                 app.state = await stack.enter_async_context(_entered(lifespan(app)))
-            driver = drive(pump, loop, self._stop, self._linger)
+            driver = _driver(pump, loop, self._stop, self._linger)
             stack.callback(driver.close)
             tickers = [driver.ticker(rule) for rule in app.every_rules]
             stack.push_async_callback(_cancel_all, tickers)
@@ -151,7 +150,8 @@ class Engine:
         await driver.linger(self._alive)
         pump = self._pump
         assert pump is not None
-        for task in [*pump.queue.tasks(), *self._spawned]:
+        tasks: list[Any] = [*pump.queue.tasks(), *self._spawned]
+        for task in tasks:
             task.cancel("the run is over")
         for _ in range(_CANCEL_ROUNDS):
             if not self._alive():
@@ -282,7 +282,7 @@ async def _cancel_all(tasks: list[asyncio.Task[Any]]) -> None:
             log.error("an every handler failed", exc_info=outcome)
 
 
-# ---- who drives the pump ----------------------------------------------------------------------------
+# ---- who drives the pump ----------------------------------------
 
 
 class _Driver:
@@ -331,14 +331,20 @@ class _Driver:
             await asyncio.sleep(min(left, 0.01))
 
 
+def _driver(
+    pump: Pump, loop: asyncio.AbstractEventLoop, stop: asyncio.Event, linger: float
+) -> _Driver:
+    if isinstance(loop, ReplayLoop):
+        return _Replaying(pump, loop, stop, linger)
+    return _Attached(pump, loop, stop, linger)
+
+
 class _Replaying(_Driver):
     """On the project's own loop, which asks the pump for work when it has none (capture time)."""
 
     loop: ReplayLoop
 
-    def __init__(
-        self, pump: Pump, loop: ReplayLoop, stop: asyncio.Event, linger: float
-    ) -> None:
+    def __init__(self, pump: Pump, loop: ReplayLoop, stop: asyncio.Event, linger: float) -> None:
         super().__init__(pump, loop, stop, linger)
         self._end = asyncio.Event()
         loop.on_exhausted = self._end.set
@@ -356,8 +362,10 @@ class _Replaying(_Driver):
 
     async def until_end(self) -> None:
         ends = [self.loop.create_task(e.wait()) for e in (self._end, self.stop)]
-        ours = {*ends, asyncio.current_task(self.loop)} - {None}
-        self.loop.own_tasks |= ours      # our waiting holds no capture time
+        ours: set[asyncio.Task[Any]] = {*ends}
+        if (mine := asyncio.current_task(self.loop)) is not None:
+            ours.add(mine)
+        self.loop.own_tasks |= ours  # our waiting holds no capture time
         try:
             await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -369,7 +377,7 @@ class _Replaying(_Driver):
 
 
 class _Attached(_Driver):
-    """On a loop that belongs to somebody else: a callback a burst, engine timers on capture time."""
+    """On somebody else's loop: a callback a burst; engine timers run on capture time."""
 
     def __init__(
         self, pump: Pump, loop: asyncio.AbstractEventLoop, stop: asyncio.Event, linger: float
@@ -388,7 +396,12 @@ class _Attached(_Driver):
 
     async def sleep_until(self, when: float) -> None:
         woken = self.loop.create_future()
-        entry = self.pump.call_at(round(when * 1e9), lambda: woken.done() or woken.set_result(None))
+
+        def wake() -> None:
+            if not woken.done():
+                woken.set_result(None)
+
+        entry = self.pump.call_at(round(when * 1e9), wake)
         try:
             await woken
         finally:
@@ -424,7 +437,7 @@ class _Attached(_Driver):
         await self._end
 
 
-# ---- with a loop of their own ------------------------------------------------------------------------
+# ---- with a loop of their own ----------------------------------------
 
 
 def run(
@@ -446,7 +459,10 @@ def run(
     app = as_app(app)
     engine = Engine(source, **options)
     try:
-        with _patient_collector(), asyncio.Runner(loop_factory=lambda: ReplayLoop(io_patience=io_patience)) as runner:
+        with (
+            _patient_collector(),
+            asyncio.Runner(loop_factory=lambda: ReplayLoop(io_patience=io_patience)) as runner,
+        ):
             return runner.run(_serve_with_signals(engine, app))
     finally:
         engine.close()

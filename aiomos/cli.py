@@ -11,6 +11,7 @@ import contextlib
 import logging
 import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import IO, Any, NoReturn
 
 import click
@@ -46,7 +47,8 @@ def _shared(command: Callable[..., None]) -> Callable[..., None]:
     """Options of every command that replays captures."""
     for option in (
         click.option("-f", "filter", metavar="EXPR", help="BPF filter for the whole run."),
-        click.option("-c", "count", metavar="N", type=click.IntRange(1), help="Stop after N packets."),
+        click.option("-c", "count", metavar="N", type=click.IntRange(1),
+                     help="Stop after N packets."),
         click.option("--strict", is_flag=True, help="Exit with 1 when a capture is cut off."),
         click.option("--linger", metavar="SECONDS", type=click.FloatRange(0), default=1.0,
                      show_default=True, help="Capture time that handlers get at the end."),
@@ -64,9 +66,18 @@ def _shared(command: Callable[..., None]) -> Callable[..., None]:
 @main.command()
 @click.argument("app", metavar="MODULE_OR_FILE[:NAME]")
 @click.argument("more", nargs=-1, metavar="[FILE]...")
-@click.option("-r", "files", multiple=True, metavar="FILE", help="Capture to replay; - is standard input.")
+@click.option(
+    "-r", "files", multiple=True, metavar="FILE", help="Capture to replay; - is standard input."
+)
 @click.option("-w", "write", metavar="FILE", help="Write the packets that passed -f.")
-@click.option("-s", "snap_length", metavar="BYTES", type=click.IntRange(0), default=0, help="Cut packets written by -w.")
+@click.option(
+    "-s",
+    "snap_length",
+    metavar="BYTES",
+    type=click.IntRange(0),
+    default=0,
+    help="Cut packets written by -w.",
+)
 @_shared
 def run(
     app: str, more: tuple[str, ...], files: tuple[str, ...], write: str | None, snap_length: int,
@@ -89,9 +100,13 @@ def run(
 
 @main.command()
 @click.argument("files", nargs=-1, required=True, metavar="FILE...")
-@click.option("--digest", metavar="NAME", help="Add digests of the bytes of both sides: sha256, ...")
+@click.option(
+    "--digest", metavar="NAME", help="Add digests of the bytes of both sides: sha256, ..."
+)
 @click.option("--format", "format", type=click.Choice(_FORMATS), default="table", show_default=True)
-@click.option("-o", "out", metavar="OUT", default="-", help="Write there instead of standard output.")
+@click.option(
+    "-o", "out", metavar="OUT", default="-", help="Write there instead of standard output."
+)
 @click.option("--udp", is_flag=True, help="List UDP flows too.")
 @_shared
 def flows(
@@ -116,9 +131,7 @@ def _replay(
 
     with open_files(paths) as source, _writer(write, snap_length, source) as writer:
         with progress(source, not quiet):
-            summary = run_app(
-                app, source, filter=filter, write=writer, count=count or 0, **options
-            )
+            summary = run_app(app, source, filter=filter, write=writer, count=count or 0, **options)
         _refuse_unknown_link(summary, source.name)
     sys.stdout.flush()
     status = _warn_about_end(summary, strict)
@@ -163,11 +176,11 @@ def _output(path: str) -> Iterator[IO[str]]:
     if path == "-":
         yield sys.stdout
         return
-    try:
-        stream = open(path, "w", encoding="utf-8", newline="")
-    except OSError as error:
-        raise ConfigError(f"cannot write {path}: {error.strerror}") from error
-    with stream:
+    with contextlib.ExitStack() as stack:
+        try:
+            stream = stack.enter_context(Path(path).open("w", encoding="utf-8", newline=""))
+        except OSError as error:
+            raise ConfigError(f"cannot write {path}: {error.strerror}") from error
         yield stream
 
 
@@ -178,9 +191,11 @@ def _writer(path: str | None, snap_length: int, source: Any) -> Iterator[Any]:
         return
     from aiomos._engine.source import Writer
 
-    nano = source.time_precision < 1000
-    format = "pcapng" if path.endswith(".pcapng") else "pcap-ns" if nano else "pcap"
-    with Writer(path, format=format, snap_length=snap_length) as writer:
+    if path.endswith(".pcapng"):
+        writer = Writer(path, "pcapng", snap_length)
+    else:
+        writer = Writer(path, "pcap-ns" if source.time_precision < 1000 else "pcap", snap_length)
+    with writer:
         yield writer
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from typing import IO, Any
 
 import attrs
@@ -154,7 +154,7 @@ def make_app(
     return app
 
 
-# ---- formats --------------------------------------------------------------------------------------
+# ---- formats ------------------------------------------------------------
 
 
 def writer_of(format: str, out: IO[str]) -> Callable[[dict[str, Any]], object]:
@@ -166,20 +166,20 @@ def writer_of(format: str, out: IO[str]) -> Callable[[dict[str, Any]], object]:
     return rows.send
 
 
-def _csv_rows(out: IO[str]) -> Iterator[None]:
-    fields: dict[str, Any] = yield  # type: ignore[misc]  # a generator is sent to
+def _csv_rows(out: IO[str]) -> Generator[None, dict[str, Any], None]:
+    fields: dict[str, Any] = yield
     rows = csv.DictWriter(out, fieldnames=list(fields), lineterminator="\n")
     rows.writeheader()
     while True:
         rows.writerow(fields)
-        fields = yield  # type: ignore[misc]
+        fields = yield
 
 
 _TABLE = "{:>5} {:>45} {:>45} {:>11} {:>11} {:>10} {:>8} {:<11} {:>5} {:>4}\n"
 
 
-def _table_rows(out: IO[str]) -> Iterator[None]:
-    fields: dict[str, Any] = yield  # type: ignore[misc]
+def _table_rows(out: IO[str]) -> Generator[None, dict[str, Any], None]:
+    fields: dict[str, Any] = yield
     out.write(
         _TABLE.format(
             "proto", "client", "server", "c-bytes", "s-bytes", "seconds", "end", "reason",
@@ -191,7 +191,7 @@ def _table_rows(out: IO[str]) -> Iterator[None]:
         for name in fields:
             if name.startswith(("client_", "server_")) and not name.endswith("_bytes"):
                 out.write(f"      {name} {fields[name]}\n")
-        fields = yield  # type: ignore[misc]
+        fields = yield
 
 
 def _table_cells(fields: dict[str, Any]) -> tuple[Any, ...]:

@@ -1,6 +1,6 @@
 """Log every HTTP/1 request with its response: status, size of the body, time to its last byte.
 
-    aiomos run examples/http_log.py -r capture.pcap
+aiomos run examples/http_log.py -r capture.pcap
 """
 
 import asyncio

@@ -145,9 +145,9 @@ python_has_own_tests() { "$python" -c 'import test.test_asyncio' 2>/dev/null; }
 choose_python() {
     local candidate
     if [ -n "${PYTHON:-}" ]; then
-        have "$PYTHON" || fail "PYTHON=$PYTHON: no such program"
-        python_at_least_3_11 "$PYTHON" || fail "PYTHON=$PYTHON: aiomos needs Python 3.11 or newer"
-        python=$PYTHON
+        python=$(behind_shim "$PYTHON")
+        "$python" -c '' 2>/dev/null || fail "PYTHON=$PYTHON: there is no such Python"
+        python_at_least_3_11 "$python" || fail "PYTHON=$PYTHON: aiomos needs Python 3.11 or newer"
         return
     fi
     for candidate in python3 python3.13 python3.12 python3.11; do
@@ -157,6 +157,16 @@ choose_python() {
         fi
     done
     fail "no Python 3.11 or newer was found (Debian 12: apt-get install python3)"
+}
+
+# pyenv puts a shim for every version into PATH, and lets only the chosen ones run.
+behind_shim() {
+    local version
+    if ! "$1" -c '' 2>/dev/null && have pyenv; then
+        version=$(pyenv whence "$1" 2>/dev/null | tail -n 1)
+        [ -z "$version" ] || { PYENV_VERSION=$version pyenv which "$1" && return; }
+    fi
+    echo "$1"
 }
 
 # The interpreter itself, not a shim in front of it, and where its environment is kept.

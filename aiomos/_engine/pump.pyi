@@ -1,0 +1,60 @@
+"""One core's engine and its coroutines on one thread."""
+
+import enum
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from aiomos._engine.core import Core
+from aiomos._engine.filters import FrameFilter
+from aiomos._engine.flowfilters import FilterSet
+from aiomos._engine.source import Source, Writer
+from aiomos._engine.taskqueue import TaskQueue
+from aiomos._engine.view import Handler
+
+class Cycle(enum.IntEnum):
+    CYCLE_WORKED = 0
+    CYCLE_DUE = 1
+    CYCLE_EMPTY = 2
+    CYCLE_END = 3
+
+class Pump:
+    core: Core
+    queue: TaskQueue
+    source: Source
+    received: int
+    filtered: int
+    budget_spent: int
+    handler_errors: int
+    flow_endings: int
+    def __init__(
+        self,
+        core: Core,
+        source: Source,
+        queue: TaskQueue,
+        *,
+        handlers: Iterable[Handler],
+        filters: FilterSet,
+        flow_class: type,
+        endpoint_class: type,
+        frame_filter: FrameFilter | None = None,
+        writer: Writer | None = None,
+        spawn: Callable[..., Any] | None = None,
+        on_failure: Callable[..., None] | None = None,
+        packet_handlers: Iterable[tuple[FrameFilter | None, Callable[..., Any], bool, type]] = (),
+        burst: int = 64,
+        stop_after: int = 0,
+        budget: int | None = None,
+    ) -> None: ...
+    def detach(self) -> None: ...
+    def call_at(self, due_ns: int, function: Callable[[], object]) -> list[Any]: ...
+    def cancel_call(self, entry: list[Any]) -> None: ...
+    def now_ns(self) -> int: ...
+    def set_now(self, ns: int) -> None: ...
+    def foreign_waiters(self) -> int: ...
+    def advance(self, limit_ns: int | None) -> bool: ...
+    def turn(self) -> Cycle: ...
+    def step_tasks(self) -> None: ...
+    def close_flows(self, reason: int) -> None: ...
+    def drop_frames(self) -> None: ...
+    @property
+    def is_closed(self) -> bool: ...
