@@ -7,6 +7,7 @@ FULL_TEST_LIMIT ?= 3600
 # Ends pytest with its summary, as ^C would, when all tests together take longer than that.
 LIMITED = timeout --foreground --signal=INT --kill-after=30
 PYTEST_ARGS ?=
+BENCH_ARGS ?=
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
@@ -35,9 +36,9 @@ lint:  ## Check style, types and formatting; changes nothing
 format:  ## Put Python and C sources into their format
 	$(ENV) lint sh -c 'ruff format . && ruff check --fix . && clang-format -i dpdk_shim/*.[ch]'
 
-bench:  ## Measure aiomos beside its peers
-	$(ENV) bench sh -c 'PYTHON=python benchmarks/install_peers.sh || echo "some peers are missing"'
-	$(ENV) bench python -m benchmarks.compare
+bench:  ## Measure aiomos beside its peers (BENCH_ARGS=--quick: half a minute)
+	$(ENV) bench scripts/peers.sh
+	$(ENV) bench python -m benchmarks.compare $(BENCH_ARGS)
 	$(ENV) bench python -m benchmarks.resume
 	$(ENV) bench python -m benchmarks.instructions
 

@@ -34,23 +34,16 @@ class Endpoint(EndpointBase):
         Waits until at least one byte is there; ``b""`` means the end. With ``n`` negative a
         gap ends the result under ``on_gap="raise"`` and is passed over under ``"skip"``.
         """
-        if n < 0:
-            return await self._read_all()
+        if n > 0:
+            while (data := self._take(n)) is None:
+                await self._parking
+            return data
         if n == 0:
             return b""
-        while (data := self._take(n)) is None:
-            await self._wait()
-        return data
-
-    async def _read_all(self) -> bytes:
         blocks: list[bytes] = []
-        while True:
-            if blocks and not self.skips_gaps and not self._here() and self._blocked() == _GAP:
-                return b"".join(blocks)
-            data = await self.read(_UNTIL_END)
-            if not data:
-                return b"".join(blocks)
-            blocks.append(data)
+        while (data := self._take_to_end(blocks)) is None:
+            await self._parking
+        return data
 
     async def readexactly(self, n: int) -> bytes:
         """Read exactly ``n`` bytes.

@@ -23,7 +23,7 @@ describe_task() {
         test)     groups=(build test) programs=(tcpdump ip nft nginx redis-server openssl) test_data=yes
                   [ ! -d "${AIOMOS_CORPUS:-../shared/corpus}" ] || programs+=(capinfos) ;;
         docs)     groups=(build docs) ;;
-        bench)    groups=(build bench) ;;
+        bench)    groups=(build) ;;
         lint)     groups=(build lint test) engine=no ;;
         captures) groups=(build) engine=no ;;
         *)        fail "unknown task '$1': run, test, lint, docs, bench or captures" ;;

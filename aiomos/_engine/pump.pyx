@@ -19,6 +19,7 @@ from aiomos._engine.state cimport (C_SLOW_READER, C_UNREAD_SIDE, HOOK_PACKET, RE
                                    RECORD_START, records_full)
 from aiomos._engine.stream cimport STREAM_UNREAD, Cursor, Stream, stream_cut, stream_end
 from aiomos._engine.task cimport FlowTask, flow_task_new
+from aiomos._engine.taskface cimport TASK_RETURNED
 from aiomos._engine.view cimport (ON_FULL_DETACH, ON_FULL_STOP, EndpointBase, FlowBase, Handler,
                                   flow_view_new)
 from aiomos._engine.wire cimport Packet
@@ -326,6 +327,9 @@ cdef class Pump:
         """A handler's task has ended: its failure is reported, its view forgotten."""
         if view is None:
             view = <FlowBase>(<FlowTask>task).flow
+            if (<FlowTask>task).state == TASK_RETURNED:
+                self.forget_view(view)
+                return
         error = None if task.cancelled() else task.exception()
         if error is not None:
             self.handler_failed(view, error)

@@ -260,6 +260,8 @@ cdef void stream_gap(Stream *s, uint64_t length, uint32_t cause) noexcept nogil:
             see_again(s, last)
             last.length += length
             return
+    if not room_for_mark(s):         # cannot be: stream_append() saw to it
+        return
     last = &s.marks[s.n_marks]
     last.position = position
     last.offset = offset
@@ -289,6 +291,7 @@ cdef uint64_t stream_cut(Stream *s, uint64_t position) noexcept nogil:
 # ---- cursors ------------------------------------------------------------------------------
 
 cdef void cursor_attach(Cursor *c, Stream *s, uint64_t position, uint64_t missing) noexcept nogil:
+    cdef const GapMark *grown
     c.stream = s
     if s.flags & STREAM_STOPPED:     # its last reader had gone: what came since is counted only
         s.flags &= ~<uint16_t>STREAM_STOPPED
@@ -302,13 +305,18 @@ cdef void cursor_attach(Cursor *c, Stream *s, uint64_t position, uint64_t missin
     s.references += 1
     while cursor_gap_behind(c):
         c.gaps_passed += 1
+    # A gap that grew since the reader's place was noted: it is met as a whole.
+    if c.gaps_passed < s.marks_gone + s.n_marks:
+        grown = &s.marks[c.gaps_passed - s.marks_gone]
+        if grown.offset < c.position + c.skipped:
+            c.skipped = grown.offset - c.position
 
 
 cdef inline bint cursor_gap_behind(const Cursor *c) noexcept nogil:
     """A gap that lies before the place where this reader began."""
     cdef const Stream *s = c.stream
     cdef uint64_t i = c.gaps_passed - s.marks_gone
-    return i < s.n_marks and s.marks[i].offset < c.position + c.skipped
+    return i < s.n_marks and s.marks[i].offset + s.marks[i].length <= c.position + c.skipped
 
 
 cdef void cursor_detach(Cursor *c) noexcept nogil:
@@ -326,6 +334,8 @@ cdef void cursor_detach(Cursor *c) noexcept nogil:
     elif s.cursors == NULL:
         s.flags |= STREAM_STOPPED
         s.base += s.fill
+        s.marks_gone += s.n_marks
+        s.n_marks = 0
         drop_buffer(s)
     stream_drop(s)
 

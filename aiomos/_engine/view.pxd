@@ -42,7 +42,7 @@ cdef class EndpointBase:
     cdef Core core
     cdef Flow *fl
     cdef TaskQueue queue
-    cdef Parking parking                # made when somebody first waits
+    cdef readonly Parking _parking      # made when somebody first waits
     cdef uint64_t want                  # bytes that whoever waits needs
     cdef int64_t time_ns                # stamp of the last byte given
     cdef readonly uint64_t limit
@@ -58,8 +58,10 @@ cdef class EndpointBase:
     cdef bint satisfied(self) noexcept
     cdef bint gap_ahead(self) noexcept
     cdef bint changed(self) noexcept    # something came; True: it is over its limit
+    cdef int make_parking(self) except -1
     cdef object take(self, uint64_t n)
     cdef object cut(self, uint64_t n)
+    cdef object last_block(self, list blocks, uint64_t here)
     cdef object end_of_stream(self)
     cdef bint pass_gap(self) except -1
 

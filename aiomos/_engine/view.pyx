@@ -81,8 +81,8 @@ cdef class EndpointBase:
 
     cdef void detach(self) noexcept:
         cursor_detach(&self.cursor)
-        if self.parking is not None:
-            self.parking.wake()
+        if self._parking is not None:
+            self._parking.wake()
 
     cdef void share_limit(self) noexcept:
         """The burst ends when the side holds what its most patient reader wants."""
@@ -108,25 +108,32 @@ cdef class EndpointBase:
     cdef bint changed(self) noexcept:
         if self.cursor.stream == NULL:
             return False
-        if self.parking is not None and self.parking.waiter is not None and self.satisfied():
-            self.parking.wake()
+        if self._parking is not None and self._parking.waiter is not None and self.satisfied():
+            self._parking.wake()
         return stream_end(self.cursor.stream) - self.cursor.position > self.limit
+
+    cdef int make_parking(self) except -1:
+        self._parking = Parking.__new__(Parking)
+        self._parking.queue = self.queue
+        return 0
 
     def _wait(self, uint64_t want=1):
         """Something to await until `want` bytes, a gap or the end are here."""
-        if self.parking is None:
-            self.parking = Parking.__new__(Parking)
-            self.parking.queue = self.queue
+        if self._parking is None:
+            self.make_parking()
         self.want = want
         self.touched = True
         if self.cursor.stream != NULL:
             self.share_limit()
-        return self.parking
+        return self._parking
 
     # -- bytes --
 
     def _take(self, uint64_t n):
-        """Up to n bytes; b"" at the end; None when there is nothing yet. Gaps as on_gap says."""
+        """Up to n bytes; b"" at the end; None when there is nothing yet: await _parking.
+
+        Gaps as on_gap says.
+        """
         return self.take(n)
 
     cdef object take(self, uint64_t n):
@@ -144,7 +151,45 @@ cdef class EndpointBase:
             self.pass_gap()
         if self.cursor.stream.flags & (STREAM_EOF | STREAM_ENDED):
             return self.end_of_stream()
+        if self._parking is None:
+            self.make_parking()
         return None
+
+    def _take_to_end(self, list blocks):
+        """Everything up to the end, behind the blocks taken so far; None: await _parking, again.
+
+        Nobody is woken for less than a limit of bytes, a gap or the end.
+        """
+        cdef uint64_t here
+        self.touched = True
+        while self.cursor.stream != NULL:
+            here = cursor_available(&self.cursor)
+            if not self.gap_ahead():
+                if self.cursor.stream.flags & (STREAM_EOF | STREAM_ENDED):
+                    return self.last_block(blocks, here)
+                if here >= self.limit:
+                    blocks.append(self.cut(here))
+                break
+            if self.on_gap != ON_GAP_SKIP and (here or blocks):
+                return self.last_block(blocks, here)
+            if here:
+                blocks.append(self.cut(here))
+            self.pass_gap()
+        if self.cursor.stream == NULL:
+            return b"".join(blocks)
+        self.want = self.limit
+        if self._parking is None:
+            self.make_parking()
+        return None
+
+    cdef object last_block(self, list blocks, uint64_t here):
+        """What is at hand, behind the blocks; where there is nothing at all, the end itself."""
+        if here:
+            data = self.cut(here)
+            if not blocks:
+                return data
+            blocks.append(data)
+        return b"".join(blocks) if blocks else self.end_of_stream()
 
     cdef object cut(self, uint64_t n):
         """Takes n bytes that are there. UNREAD ends here: whoever reads now is late, not absent."""

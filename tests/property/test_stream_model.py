@@ -91,6 +91,8 @@ class StreamMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.readers)
     @rule(data=payloads, length=some)
     def attach_where_a_record_stood(self, data, length):
+        if self.tape and isinstance(self.tape[-1], tuple):
+            return  # the gap would grow: test_stream.py has that case
         place = self.stream.end, self.stream.missing
         index = len(self.tape)
         self.gap(length, "lost")

@@ -53,7 +53,7 @@ NOT_BELOW_THE_BRIDGE = {
 #: One .pxd names the symbols of a foreign library, by its header.
 HEADER_OWNERS = {"shim.h": "shim.pxd", "pcap/pcap.h": "bpf.pxd"}
 #: Headers that anybody may name: the C library's and CPython's.
-COMMON_HEADERS = {"Python.h", "stdint.h", "stdio.h", "stdlib.h", "string.h"}
+COMMON_HEADERS = {"Python.h", "stdint.h", "stdio.h", "stdlib.h", "string.h", "sys/mman.h"}
 
 #: Which extension modules may link a library; what is in no list here, none may.
 LIBRARY_USERS = {"libpcap": {"filters", "flowfilters"}, "librte_": {"_dpdk"}}

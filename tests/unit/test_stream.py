@@ -124,6 +124,19 @@ def test_attached_where_a_record_stood_meets_gaps_that_came_after(stream):
     assert stream.read(reader) == [(2, 10, "lost"), b"cd"]
 
 
+def test_attached_where_a_record_stood_in_a_gap_that_grew_meets_it_whole(stream):
+    other = stream.attach()
+    stream.append(b"ab")
+    stream.gap(10)
+    place = stream.end, stream.missing
+    stream.gap(5)
+    stream.append(b"cd")
+    reader = stream.attach(*place)
+    assert stream.read(reader) == [(2, 15, "lost"), b"cd"]
+    assert stream.offset(reader) == 19
+    assert stream.read(other) == [b"ab", (2, 15, "lost"), b"cd"]
+
+
 def test_attached_many_gaps_are_all_told(stream):
     reader = stream.attach()
     for _ in range(3000):
