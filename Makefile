@@ -4,8 +4,10 @@
 ENV := scripts/env.sh
 TEST_LIMIT ?= 780
 FULL_TEST_LIMIT ?= 3600
-# Ends pytest with its summary, as ^C would, when all tests together take longer than that.
-LIMITED = timeout --foreground --signal=INT --kill-after=30
+# pytest, ended with its summary, as by ^C, when all tests together take longer than $(1) seconds.
+pytest_within = $(ENV) test timeout --foreground --signal=INT --kill-after=30 $(1) \
+	pytest $(PYTEST_ARGS) || { status=$$?; [ $$status != 124 ] || \
+	echo "stopped: the tests took longer than $(1) s together" >&2; exit $$status; }
 PYTEST_ARGS ?=
 BENCH_ARGS ?=
 
@@ -20,10 +22,10 @@ run:  ## Log the HTTP requests of a capture that comes with the project
 	$(ENV) run aiomos run examples/http_log.py -r tests/captures/http_demo.pcap
 
 test:  ## Run the tests
-	$(ENV) test $(LIMITED) $(TEST_LIMIT) pytest $(PYTEST_ARGS)
+	@$(call pytest_within,$(TEST_LIMIT))
 
 acceptance:  ## Run the tests at full size, and over the corpus of captures
-	AIOMOS_FULL=1 $(ENV) test $(LIMITED) $(FULL_TEST_LIMIT) pytest $(PYTEST_ARGS)
+	@AIOMOS_FULL=1 $(call pytest_within,$(FULL_TEST_LIMIT))
 
 dev:  ## Make the environment for working on aiomos, with every tool
 	$(ENV) test

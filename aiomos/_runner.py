@@ -384,7 +384,7 @@ class _Attached(_Driver):
     ) -> None:
         super().__init__(pump, loop, stop, linger)
         self._end: asyncio.Future[None] = loop.create_future()
-        self._timer: asyncio.Handle | None = loop.call_soon(self._turn)
+        self._timer: asyncio.Handle | None = None
 
     def close(self) -> None:
         super().close()
@@ -434,6 +434,7 @@ class _Attached(_Driver):
             self._end.set_exception(error)
 
     async def until_end(self) -> None:
+        self._timer = self.loop.call_soon(self._turn)  # behind the first step of the tickers
         await self._end
 
 

@@ -231,7 +231,6 @@ cdef class Pump:
         """No frame before due_ns: the clock goes there by itself, engine timers on the way."""
         while not self.core.advance(due_ns):
             self.settle()
-        self.core.state.clock.now = max(self.core.state.clock.now, due_ns)
         self.settle()
         self.fire_timers()
         return 0
@@ -466,7 +465,7 @@ cdef class Pump:
         """Calls that are due, in order of (due time, creation)."""
         while True:
             due = self.next_call_ns()
-            if due is None or due > self.core.state.clock.now:
+            if due is None or due > self.core.state.now:
                 return 0
             heapq.heappop(self.timers)[2]()
             self.settle()
@@ -475,14 +474,14 @@ cdef class Pump:
 
     def now_ns(self):
         """Engine time in ns; before the first frame, that frame's stamp."""
-        if not self.core.state.clock.started and self.fill() == CYCLE_WORKED:
-            return self.time_of_head()
-        return self.core.state.clock.now
+        # Not clock.now: that is the time of the frame in front, judged but not taken yet.
+        if self.core.state.now == 0 and self.fill() == CYCLE_WORKED:
+            self.core.state.now = self.time_of_head()
+        return self.core.state.now
 
     def set_now(self, int64_t ns):
         """Moves the clock on when no frames are left."""
-        self.core.state.clock.now = max(self.core.state.clock.now, ns)
-        self.core.state.now = self.core.state.clock.now
+        self.core.state.now = max(self.core.state.now, ns)
 
     def foreign_waiters(self):
         """Flow tasks that wait for futures which are not the engine's."""

@@ -1,5 +1,6 @@
 """Flow and Endpoint as far as they touch engine memory; the readable rest is in Python
 (aiomos/_flow.py, aiomos/_endpoint.py)."""
+cimport cython
 from cpython.bytes cimport PyBytes_AsString, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.object cimport PyObject, PyTypeObject
 from libc.stdint cimport int64_t, uint16_t, uint64_t
@@ -66,6 +67,8 @@ cdef EndpointBase endpoint_new(object cls, Core core, Flow *f, TaskQueue queue, 
     return e
 
 
+# Not cleared by the collector: __dealloc__ needs the core, and no cycle is of views alone.
+@cython.no_gc_clear
 cdef class EndpointBase:
     """Engine side of an endpoint: its cursor, and what is known of the end itself."""
 
@@ -409,6 +412,7 @@ cdef FlowBase flow_view_new(object cls, object endpoint_class, Core core, Flow *
     return view
 
 
+@cython.no_gc_clear                         # as above
 cdef class FlowBase:
     """Engine side of a flow."""
 

@@ -142,11 +142,6 @@ class StreamMachine(RuleBasedStateMachine):
         for reader, index in self.readers.items():
             if self.strict:
                 assert self.stream.offset(reader) == self.offset(index)
-        if self.readers:
-            slowest = min(self.position(index) for index in self.readers.values())
-            assert self.stream.held[0] <= self.position(end) - slowest or not self.has_read
-
-    has_read = False  # bytes from before the first reader are kept until somebody reads
 
     def teardown(self):
         self.stream.drop()
