@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 
+from aiomos._engine.errors import GapError
 from aiomos._engine.view import EndpointBase
 from aiomos.events import Gap
 
@@ -159,11 +160,17 @@ class Endpoint(EndpointBase):
         """Whether everything was read and nothing more will come."""
         return not self._here() and self._blocked() == _END
 
-    def __aiter__(self) -> AsyncIterator[bytes]:
+    def __aiter__(self) -> AsyncIterator[bytes | Gap]:
+        """Lines with their ends; gaps as :class:`Gap` where ``on_gap="yield"``."""
         return self
 
-    async def __anext__(self) -> bytes:
-        line = await self.readline()
+    async def __anext__(self) -> bytes | Gap:
+        try:
+            line = await self.readline()
+        except GapError as error:
+            if not self.yields_gaps:
+                raise
+            return Gap(error.offset, error.length, error.cause)
         if not line:
             raise StopAsyncIteration
         return line

@@ -4,7 +4,8 @@
 #     scripts/env.sh TASK [COMMAND...]        TASK: run test lint docs bench captures
 #
 # Debian packages, then a virtual environment, then the tools of the task's dependency groups
-# (pyproject.toml), then the engine, built and installed editable. Each step is skipped when there
+# (pyproject.toml), then the engine, built and installed editable; for bench as users install it,
+# in an environment apart, since an editable install starts slower. Each step is skipped when there
 # is nothing to do, so a second call costs a fraction of a second. What is installed for good:
 # packages by apt-get, and nothing else outside this folder.
 #
@@ -15,17 +16,17 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 say() { printf '==> %s\n' "$*" >&2; }
 fail() { printf 'error: %s\n' "$*" >&2; exit 1; }
 
-# What each task needs: dependency groups, whether the engine, and which programs.
+# What each task needs: dependency groups, the engine (editable, installed, or none), programs.
 describe_task() {
-    engine=yes programs=() test_data=no
+    engine=editable programs=() test_data=no
     case $1 in
         run)      groups=(build) ;;
         test)     groups=(build test) programs=(tcpdump ip nft nginx redis-server openssl) test_data=yes
                   [ ! -d "${AIOMOS_CORPUS:-../shared/corpus}" ] || programs+=(capinfos) ;;
         docs)     groups=(build docs) ;;
-        bench)    groups=(build) ;;
-        lint)     groups=(build lint test) engine=no ;;
-        captures) groups=(build) engine=no ;;
+        bench)    groups=(build) engine=installed ;;
+        lint)     groups=(build lint test) engine=none ;;
+        captures) groups=(build) engine=none ;;
         *)        fail "unknown task '$1': run, test, lint, docs, bench or captures" ;;
     esac
 }
@@ -50,7 +51,7 @@ is_debian() { [ -e /etc/debian_version ] && have apt-get; }
 # A compiler, the two C libraries, and the headers of this Python; then what the task asks for.
 missing_packages() {
     local program
-    if [ $engine = yes ]; then
+    if [ $engine != none ]; then
         have gcc || echo gcc libc6-dev
         if have pkg-config; then
             pkg-config --exists zlib || echo zlib1g-dev
@@ -178,6 +179,7 @@ print("%d.%d" % sys.version_info[:2])
 print(sys.base_prefix)')
     venv=.venv${PYTHON:+-$version}
     build=build/py$version
+    [ $engine != installed ] || venv+=-bench build+=-bench
     python_package=python3
     [ "$prefix" = /usr ] && python_package=python$version
     done_in=$venv/.aiomos
@@ -239,12 +241,23 @@ print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["dependencies"], se
 # --- The engine ----------------------------------------------------------------------------------
 
 provide_engine() {
+    case $engine in
+        editable) provide_editable ;;
+        installed) provide_installed ;;
+    esac
+}
+
+install_engine() {
+    pip install --no-build-isolation --no-deps --force-reinstall "$@" \
+        -Csetup-args=-Dwerror=true -Csetup-args=-Dtesting_hooks=true -Cbuild-dir="$build"
+}
+
+provide_editable() {
     local made_from
     made_from=$(digest "$(cat meson.build meson.options ./*/meson.build ./*/*/meson.build)")
     if ! is_done engine "$made_from" || [ ! -e "$build/build.ninja" ]; then
         say "building the engine (minutes the first time, compiler warnings are errors)"
-        pip install --no-build-isolation --no-deps --editable . \
-            -Csetup-args=-Dwerror=true -Csetup-args=-Dtesting_hooks=true -Cbuild-dir="$build"
+        install_engine --editable .
         mark_done engine "$made_from"
     fi
     build_changes
@@ -260,6 +273,20 @@ build_changes() {
     "${ninja[@]}" -t recompact
 }
 
+# The checkout's own aiomos/ has no built modules, so Python must not look there first.
+provide_installed() {
+    local made_from
+    made_from=$(digest "$(find meson.* aiomos dpdk_shim -type f ! -name '*.pyc' -exec sha256sum {} + | sort)")
+    if ! is_done engine "$made_from"; then
+        say "building and installing the engine as it stands"
+        install_engine .
+        mark_done engine "$made_from"
+    fi
+    mkdir -p build/beside
+    ln -sfn ../../benchmarks build/beside/benchmarks
+    export PYTHONSAFEPATH=1 PYTHONPATH=$PWD/build/beside
+}
+
 main() {
     local task=${1:?usage: scripts/env.sh TASK [COMMAND...]}
     shift
@@ -271,7 +298,7 @@ main() {
     provide_groups
     export VIRTUAL_ENV=$PWD/$venv PATH=$PWD/$venv/bin:$PATH:/usr/sbin:/sbin
     unset PYTHONHOME
-    [ $engine = no ] || provide_engine
+    provide_engine
     [ $# = 0 ] || exec "$@"
 }
 

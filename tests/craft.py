@@ -36,7 +36,7 @@ def checksum(data: bytes) -> int:
     return total ^ 0xFFFF
 
 
-# ---- link layers ---------------------------------------------------------------------------
+# ---- link layers ------------------------------------------------------------
 
 
 def tags(kind: int, vlan: Iterable[int | tuple[int, int]]) -> bytes:
@@ -75,7 +75,7 @@ def cooked2(payload: bytes, kind: int = IP4) -> bytes:
     return struct.pack(">HHIHBB8s", kind, 0, 3, 1, 0, 6, MAC[0] + b"\0\0") + payload
 
 
-# ---- network -----------------------------------------------------------------------------------
+# ---- network ----------------------------------------------------------------
 
 
 def ipv4(
@@ -149,7 +149,7 @@ def _pseudo(src: str, dst: str, protocol: int, length: int) -> bytes:
     return ends + struct.pack(">II", length, protocol)
 
 
-# ---- transport ------------------------------------------------------------------------------------
+# ---- transport --------------------------------------------------------------
 
 
 def mss(value: int = 1460) -> bytes:
@@ -236,7 +236,7 @@ def datagram(
     return frame(udp(src[1], dst[1], payload, ends=ends), ends, UDP, **link)
 
 
-# ---- a conversation ------------------------------------------------------------------------------
+# ---- a conversation ---------------------------------------------------------
 
 
 class End:
@@ -345,3 +345,26 @@ class Talk:
     def rest(self, seconds: float) -> None:
         """Lets time go by before the next frame."""
         self.now += round(seconds * SECOND)
+
+
+def whole(items: Sequence[Any], start: int = 0) -> bool:
+    """Whether bytes and gaps of a side follow each other without a seam."""
+    for item in items:
+        if isinstance(item, tuple) and item[0] != start:
+            return False
+        start += item[1] if isinstance(item, tuple) else len(item)
+    return True
+
+
+def assert_idle(driver: Any) -> None:
+    """Ends everything and lets it linger out: then nothing may be held any more."""
+    driver.close_all()
+    driver.forget()
+    driver.tick(round(driver.core.now * SECOND) + 2 * 3600 * SECOND)
+    held = driver.usage()
+    names = ("flows", "flow_entries", "timers", "blocks", "buffer_bytes")
+    assert {name: held[name] for name in names} == dict.fromkeys(names, 0)
+    for log in driver.flows:
+        for side in (CLIENT, SERVER):
+            start = log.start[side] if log.start else None
+            assert start is None or whole(log.items[side], start)

@@ -305,7 +305,7 @@ cdef bint first_ack(CoreState *cs, Flow *f, Packet *p, int s) noexcept nogil:
         choose_isn(f, 1 - s)
     acknowledge(snd, p, snd.scale)
     establish_if_agreed(cs, f)
-    if seq_gt(p.ack, rcv.nxt):
+    if seq_gt(p.ack, rcv.nxt) or rcv.flags & HALF_FIN:
         acked_more(cs, f, 1 - s, p.ack)
     return True
 

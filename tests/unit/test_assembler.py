@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 
 import pytest
@@ -230,6 +231,6 @@ def test_memory_refused_while_packing_forgets_a_tail_but_stays_whole():
     pieces = store.pieces()
     assert sum(len(data) for _, data in pieces) == store.early[0]
     ends = [(seq, seq + len(data)) for seq, data in pieces]
-    assert all(a[1] <= b[0] for a, b in zip(ends, ends[1:], strict=False))
+    assert all(a[1] <= b[0] for a, b in itertools.pairwise(ends))
     store.drop()
     assert store.counts()["blocks"] == 0

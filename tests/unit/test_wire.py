@@ -55,7 +55,7 @@ def expect(found, status="tcp", **fields):
     assert {name: found[name] for name in fields} == fields
 
 
-# ---- TCP and UDP over both versions ----------------------------------------------------------
+# ---- TCP and UDP over both versions -----------------------------------------
 
 
 def test_ethernet_ip4_tcp_gives_every_field():
@@ -116,7 +116,7 @@ def test_ethernet_other_ether_type_is_not_ip(kind):
     expect(decode(ethernet(bytes(46), kind)), "not_ip", ether_type=kind)
 
 
-# ---- padding, lengths -----------------------------------------------------------------------------
+# ---- padding, lengths -------------------------------------------------------
 
 
 def test_ip4_ethernet_padding_is_no_payload():
@@ -207,7 +207,7 @@ def test_udp_jumbogram_has_length_zero():
     expect(decode(ethernet(ipv6(body, protocol=UDP, length=0), IP6)), "udp", payload_len=70000)
 
 
-# ---- VLAN tags, SNAP ------------------------------------------------------------------------------
+# ---- VLAN tags, SNAP --------------------------------------------------------
 
 
 def test_one_tag_is_kept():
@@ -254,7 +254,7 @@ def test_llc_too_short_for_snap_is_not_ip(length):
     expect(decode(snap(ipv4(SEGMENT))[: 14 + length]), "not_ip")
 
 
-# ---- other link types --------------------------------------------------------------------------------
+# ---- other link types -------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -301,7 +301,7 @@ def test_unknown_link_type_is_told(link):
     expect(decode(FRAME, link_type=link), "unknown_link_type")
 
 
-# ---- fragments, extension headers ----------------------------------------------------------------------
+# ---- fragments, extension headers -------------------------------------------
 
 
 @pytest.mark.parametrize("field", [0x2000, 0x2001, 0x0001, 0x1FFF, 0x6000])
@@ -367,7 +367,7 @@ def test_ip6_extension_cut_short_on_the_wire_is_malformed(kind, length):
     expect(decode(frame + bytes(20)), "bad_ip6_extension")
 
 
-# ---- frames cut by the capture, or by segments ------------------------------------------------------------
+# ---- frames cut by the capture, or by segments ------------------------------
 
 CUTS = {
     "tcp4": (FRAME, 1, 14 + 20 + 20),
@@ -441,7 +441,7 @@ def test_any_byte_set_to_anything_is_read_inside_only(name):
             decode(raw[:need], link_type=link, wire_len=len(frame))
 
 
-# ---- keys ----------------------------------------------------------------------------------------------------
+# ---- keys -------------------------------------------------------------------
 
 
 ENDS = [
