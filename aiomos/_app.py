@@ -10,6 +10,7 @@ import attrs
 
 from aiomos._engine.errors import AppError, ConfigError
 from aiomos._flow import Flow
+from aiomos._options import OnFull, OnGap, Sides, Start, check_limit, number_of
 from aiomos._packet import Packet
 
 FlowHandler: TypeAlias = Callable[[Flow], Awaitable[object]]
@@ -22,29 +23,13 @@ _P = TypeVar("_P", bound=PacketHandler)
 _E = TypeVar("_E", bound=EveryHandler)
 _L = TypeVar("_L", bound=Lifespan)
 
-Start: TypeAlias = Literal["syn", "established", "data"]
-Sides: TypeAlias = Literal["both", "client", "server"]
-OnGap: TypeAlias = Literal["raise", "yield", "skip"]
-OnFull: TypeAlias = Literal["gap", "stop", "detach"]
-
-_CHOICES: dict[str, tuple[str, ...]] = {
-    "start": ("syn", "established", "data"),
-    "sides": ("both", "client", "server"),
-    "on_gap": ("raise", "yield", "skip"),
-    "on_full": ("gap", "stop", "detach"),
-}
-
 
 def _one_of(_: object, attribute: attrs.Attribute[str], value: str) -> None:
-    choices = _CHOICES[attribute.name]
-    if value not in choices:
-        listed = ", ".join(repr(c) for c in choices)
-        raise ConfigError(f"{attribute.name}={value!r}: it is one of {listed}")
+    number_of(attribute.name, value)
 
 
 def _limit(_: object, attribute: attrs.Attribute[int], value: int) -> None:
-    if not isinstance(value, int) or not 1 <= value <= 1 << 30:
-        raise ConfigError(f"limit={value!r}: it is a number of bytes from 1 to {1 << 30}")
+    check_limit(value)
 
 
 @attrs.frozen

@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator
 
 from aiomos._engine.errors import GapError
 from aiomos._engine.view import EndpointBase
+from aiomos._options import OnFull, OnGap, check_limit, number_of
 from aiomos.events import Gap
 
 #: What ``_blocked`` says stands behind the bytes at hand.
@@ -215,6 +216,24 @@ class Endpoint(EndpointBase):
         while self._here() < start + n and not self._blocked():
             await self._wait(start + n)
         return self._peek(start, n)
+
+    def configure(
+        self,
+        *,
+        limit: int | None = None,
+        on_gap: OnGap | None = None,
+        on_full: OnFull | None = None,
+    ) -> None:
+        """Change for this side what ``@app.tcp`` said for both; the same names and values.
+
+        Raises:
+            ConfigError: an option has no such value.
+        """
+        self._configure(
+            None if limit is None else check_limit(limit),
+            None if on_gap is None else number_of("on_gap", on_gap),
+            None if on_full is None else number_of("on_full", on_full),
+        )
 
     def __repr__(self) -> str:
         return f"<Endpoint {self.address}:{self.port} {self.state} offset={self.offset}>"

@@ -25,6 +25,7 @@ from aiomos._engine.source import Source, Writer, open_files
 from aiomos._engine.taskqueue import TaskQueue
 from aiomos._engine.view import Handler
 from aiomos._flow import Flow
+from aiomos._options import number_of
 from aiomos._packet import Packet
 from aiomos._replay_loop import ReplayLoop
 from aiomos._summary import Summary
@@ -36,11 +37,6 @@ Tasks: TypeAlias = Literal["engine", "asyncio"]
 
 _GC_THRESHOLD = 50_000
 _IDLE_POLL = 0.002  # seconds between looks at a live source that has no descriptor
-_STARTS = ("syn", "established", "data")
-_SIDES = {"client": 1, "server": 2, "both": 3}
-_ON_GAP = ("raise", "yield", "skip")
-_ON_FULL = ("gap", "stop", "detach")
-_PROTOCOLS = {"tcp": 6, "udp": 17}
 _CANCEL_ROUNDS = 100
 
 
@@ -236,16 +232,17 @@ def _paths(source: Path | Sequence[Path]) -> list[Path]:
 
 
 def _handler(rule: FlowRule) -> Handler:
-    udp = rule.protocol == "udp"
+    # Datagrams of both ends wait in one queue, that of the client's side (udp.pxd).
+    sides = "client" if rule.protocol == "udp" else rule.sides
     return Handler(
         rule.function,
         rule.name,
-        _PROTOCOLS[rule.protocol],
-        _STARTS.index(rule.start),
-        _SIDES["client" if udp else rule.sides],
-        _ON_GAP.index(rule.on_gap),
+        number_of("protocol", rule.protocol),
+        number_of("start", rule.start),
+        number_of("sides", sides),
+        number_of("on_gap", rule.on_gap),
         rule.limit,
-        _ON_FULL.index(rule.on_full),
+        number_of("on_full", rule.on_full),
     )
 
 

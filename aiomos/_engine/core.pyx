@@ -265,7 +265,8 @@ cdef void reopen(CoreState *cs, Flow *old, Packet *p, int s) noexcept nogil:
     cdef uint32_t isn = old.reuse_isn
     cdef uint8_t scale = old.reuse_scale
     cdef Flow *f
-    old.h[s].packets -= 1
+    if not old.flags & FLOW_CLOSED:
+        old.h[s].packets -= 1        # it counts for the new one
     tcp_close(cs, old, CLOSE_REUSED)
     flow_forget(cs, old)
     f = flow_open(cs, p, SERVER if answered else CLIENT)

@@ -8,8 +8,8 @@ what a *flow* tells its handler (traffic is data: the engine never raises for it
 
     AiomosError
      ├── ConfigError (ValueError)          an argument, an option or a declaration is wrong
-     │    ├── FilterError                  a filter does not compile, or asks what a flow cannot tell
-     │    └── AppError                     an app that cannot be imported, a handler of a wrong kind
+     │    ├── FilterError                  does not compile, or asks what a flow cannot tell
+     │    └── AppError                     cannot be imported, or a handler of a wrong kind
      ├── SourceError (OSError)             a capture or an interface that cannot be opened or read
      ├── FlowError                         what became of the flow that a handler works on
      │    ├── GapError                     bytes are missing here; reading goes on behind them

@@ -56,8 +56,8 @@ cdef inline bint bad_flags(uint8_t flags) noexcept nogil:
 # ---- a segment arrives ----------------------------------------------------------------------
 
 cdef int tcp_arrives(CoreState *cs, Flow *f, Packet *p, int s) noexcept nogil:
-    f.h[s].packets += 1
     if likely(f.flags & FLOW_OPEN and p.flags & (FIN | SYN | RST | ACK) == ACK):
+        f.h[s].packets += 1
         f.last_ns = cs.now
         if unlikely(not sequence_check(cs, f, p, s)):
             return TCP_DONE
@@ -70,13 +70,16 @@ cdef int tcp_arrives(CoreState *cs, Flow *f, Packet *p, int s) noexcept nogil:
 
 cdef int arrives_slow(CoreState *cs, Flow *f, Packet *p, int s) noexcept nogil:
     """Everything but ACK and data on an open connection."""
+    if f.flags & FLOW_CLOSED:
+        return late_arrives(cs, f, p, s)
+    # Late packets neither prolong a closed flow nor count for it: what is told of a flow at
+    # its end must not depend on how frames were cut into bursts (semantics.md 1).
+    f.h[s].packets += 1
+    f.last_ns = cs.now
     f.h[s].flags |= HALF_SEEN
     if bad_flags(p.flags):
         cs.counters[C_TCP_BAD_FLAGS] += 1
         return TCP_DONE
-    if f.flags & FLOW_CLOSED:
-        return late_arrives(cs, f, p, s)
-    f.last_ns = cs.now          # of a closed flow it stays: late packets do not prolong it
     if p.flags & RST:
         rst_arrives(cs, f, p, s)
         return TCP_DONE
@@ -112,11 +115,11 @@ cdef inline bint sequence_check(CoreState *cs, Flow *f, const Packet *p, int s) 
 cdef int late_arrives(CoreState *cs, Flow *f, Packet *p, int s) noexcept nogil:
     """A segment for a closed flow: a new connection if it is a SYN with another ISN."""
     cs.counters[C_LATE] += 1
+    if bad_flags(p.flags):
+        return TCP_DONE
     if p.flags & (SYN | ACK | RST) == SYN and (
             not f.h[s].flags & HALF_SYN or p.seq != f.h[s].isn):
         return TCP_REOPEN
-    if p.flags & RST:
-        f.h[s].flags |= HALF_RST
     return TCP_DONE
 
 

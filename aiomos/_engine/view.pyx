@@ -284,6 +284,17 @@ cdef class EndpointBase:
         """Reads no more of this side: what came and comes is counted, not kept."""
         self.detach()
 
+    def _configure(self, limit, on_gap, on_full):
+        """Numbers instead of names; None leaves a thing as it is."""
+        if limit is not None:
+            self.limit = limit
+            if self.cursor.stream != NULL:
+                self.share_limit()
+        if on_gap is not None:
+            self.on_gap = on_gap
+        if on_full is not None:
+            self.on_full = on_full
+
     @property
     def skips_gaps(self):
         """Whether gaps are passed over, counted only (on_gap="skip")."""

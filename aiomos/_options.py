@@ -1,0 +1,47 @@
+"""Values that handlers are declared with: their names, and the engine's numbers for them."""
+
+from __future__ import annotations
+
+from typing import Literal, TypeAlias
+
+from aiomos._engine.errors import ConfigError
+
+Start: TypeAlias = Literal["syn", "established", "data"]
+Sides: TypeAlias = Literal["both", "client", "server"]
+OnGap: TypeAlias = Literal["raise", "yield", "skip"]
+OnFull: TypeAlias = Literal["gap", "stop", "detach"]
+
+#: Option -> value -> number in the engine (state.pxd, view.pxd).
+CHOICES: dict[str, dict[str, int]] = {
+    "start": {"syn": 0, "established": 1, "data": 2},
+    "sides": {"client": 1, "server": 2, "both": 3},
+    "on_gap": {"raise": 0, "yield": 1, "skip": 2},
+    "on_full": {"gap": 0, "stop": 1, "detach": 2},
+    "protocol": {"tcp": 6, "udp": 17},
+}
+
+MAX_LIMIT = 1 << 30
+
+
+def number_of(option: str, value: str) -> int:
+    """The engine's number for a value.
+
+    Raises:
+        ConfigError: the option has no such value.
+    """
+    choices = CHOICES[option]
+    if value not in choices:
+        listed = ", ".join(repr(c) for c in choices)
+        raise ConfigError(f"{option}={value!r}: it is one of {listed}")
+    return choices[value]
+
+
+def check_limit(value: int) -> int:
+    """A limit in bytes, as it is.
+
+    Raises:
+        ConfigError: it is no number of bytes from 1 to 2**30.
+    """
+    if not isinstance(value, int) or not 1 <= value <= MAX_LIMIT:
+        raise ConfigError(f"limit={value!r}: it is a number of bytes from 1 to {MAX_LIMIT}")
+    return value
