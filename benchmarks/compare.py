@@ -23,7 +23,7 @@ class Plan:
     """How much to measure."""
 
     rounds: int = 9
-    short_packets: int = 1_000_000
+    short_packets: int = 2_000_000
     data_packets: int = 1_000_000
     live: tuple[int, ...] = (1_000, 10_000, 100_000, 1_000_000)
 

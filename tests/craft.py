@@ -356,6 +356,18 @@ def whole(items: Sequence[Any], start: int = 0) -> bool:
     return True
 
 
+def merged(items: Sequence[Any]) -> list[Any]:
+    """Neighbouring gaps of one cause as one: a reader that was there meets each by itself."""
+    out: list[Any] = []
+    for item in items:
+        last = out[-1] if out else None
+        if isinstance(item, tuple) and isinstance(last, tuple) and item[2] == last[2]:
+            out[-1] = (last[0], last[1] + item[1], last[2])
+        else:
+            out.append(item)
+    return out
+
+
 def assert_idle(driver: Any) -> None:
     """Ends everything and lets it linger out: then nothing may be held any more."""
     driver.close_all()

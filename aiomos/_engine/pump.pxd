@@ -73,6 +73,7 @@ cdef class Pump:
     cdef int cycle(self, int64_t due_ns) except -1
     cdef int fill(self) except -1
     cdef int read_batch(self, Batch *batch) except -2
+    cdef int read_ahead(self) except -2
     cdef void keep_wanted(self, Batch *batch) noexcept
     cdef int64_t time_of_head(self) except? -1
     cdef bint take_frames(self, int64_t due_ns) except -1

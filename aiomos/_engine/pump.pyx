@@ -13,7 +13,7 @@ from aiomos._engine.life cimport flow_unviewed
 from aiomos._engine.limits cimport CLIENT, CLOSE_CAPTURE_END, PROTO_UDP, SERVER
 from aiomos._engine.packet cimport PacketBase, packet_borrow, packet_copy, packet_end
 from aiomos._engine.probe cimport match_flow
-from aiomos._engine.shim cimport AIO_NO_TIME
+from aiomos._engine.shim cimport AIO_CAP_RING, AIO_NO_TIME
 from aiomos._engine.state cimport (C_SLOW_READER, C_UNREAD_SIDE, HOOK_PACKET, RECORD_CLOSE,
                                    RECORD_DATAGRAM, RECORD_ESTABLISHED, RECORD_SIDE,
                                    RECORD_START, records_full)
@@ -204,11 +204,30 @@ cdef class Pump:
         if unlikely(clock_needs_next(clock, stamp)):
             if self.head + 1 < self.now_batch.count:
                 following = self.now_batch.frames[self.head + 1].time_ns
-            elif self.next_batch.count or self.read_batch(self.next_batch) > 0:
+            elif self.next_batch.count or self.read_ahead() > 0:
                 following = self.next_batch.frames[0].time_ns
+            if following == AIO_NO_TIME:
+                following = stamp
         self.head_ns = clock_step(clock, stamp, following)
         self.head_timed = True
         return self.head_ns
+
+    cdef int read_ahead(self) except -2:
+        """The batch behind this one, of which the last frame is left. A ring wants all frames
+        back before it gives more: then that last one is kept as a copy, alone in its batch."""
+        cdef aio_source *src = self.source.src
+        cdef aio_frame kept = self.now_batch.frames[self.head]
+        if src.caps & AIO_CAP_RING:
+            if src.ops.retain(src, &kept) < 0:
+                return 0                    # no memory: the stamp is judged by itself
+            self.release()
+            src.ops.release(src, &self.now_batch.frames[self.head], 1)
+            self.now_batch.frames[0] = kept
+            self.now_batch.count = 1
+            self.head = 0
+            self.released = 0
+            self.core.prepare(self.now_batch.frames, 1)
+        return self.read_batch(self.next_batch)
 
     cdef bint take_frames(self, int64_t due_ns) except -1:
         """Up to the end of the batch, the due time, a full reader or a full record buffer."""

@@ -397,22 +397,24 @@ cdef inline void text_arrives(CoreState *cs, Flow *f, Packet *p, int s, uint32_t
 
 cdef void fin_arrives(CoreState *cs, Flow *f, Packet *p, int s) noexcept nogil:
     cdef Half *snd = &f.h[s]
+    cdef const Half *rcv = &f.h[1 - s]
     cdef uint32_t fin = p.seq + p.payload_len
     if snd.flags & HALF_FIN:
         if fin == snd.fin and not p.payload_len:
             retransmitted(cs, f, s)
         return
-    if seq_lt(fin, snd.nxt):
+    if seq_lt(fin, snd.nxt) or (rcv.flags & HALF_ACKING and seq_gt(fin, rcv.edge)):
         cs.counters[C_TCP_OUTSIDE_WINDOW] += 1
         return
     snd.fin = fin
     snd.flags |= HALF_FIN
+    receive_held(f, s, fin)     # early bytes beyond it will never be next
     f.flags &= ~<uint32_t>FLOW_OPEN
     if seq_ge(fin, snd.top):
         snd.top = fin + 1
     set_state(f, s, TCP_LAST_ACK if snd.state == TCP_CLOSE_WAIT else TCP_FIN_WAIT_1)
     receive_fin(cs, f, s)
-    if f.h[1 - s].flags & HALF_ACKING and seq_gt(f.h[1 - s].ack, fin):
+    if rcv.flags & HALF_ACKING and seq_gt(rcv.ack, fin):
         fin_acked(f, s)
     flow_arm(cs, f, cs.now + cs.config.closing_ns)
 

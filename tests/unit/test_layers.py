@@ -34,7 +34,7 @@ ENGINE_LAYERS: dict[str, str] = {
 }
 #: What users read.
 PYTHON_LAYERS: dict[str, str] = {
-    "events": "events",
+    "vocabulary": "events _options",
     "objects": "_endpoint _flow _packet _summary _progress",
     "declarations": "_app _inflight _replay_loop",
     "runner": "_runner _loader flows",
