@@ -59,7 +59,7 @@ enum aio_caps {
     AIO_CAP_RETAIN_FREE = 1, /* retain() copies nothing (file windows, mbufs) */
     AIO_CAP_RING = 2,        /* frames must be released before the next burst() */
     AIO_CAP_TRANSMIT = 4,
-    AIO_CAP_LIVE = 8         /* times are this machine's; an empty burst means "not yet" */
+    AIO_CAP_LIVE = 8 /* times are this machine's; an empty burst means "not yet" */
 };
 
 /* A further piece of a frame. The chain may have any number, also empty ones. */
@@ -71,21 +71,21 @@ struct aio_seg {
 
 /* One frame: 64 bytes, handed out by value, one cache line each. */
 struct aio_frame {
-    const uint8_t *data;        /* first segment: at least min(cap_len, AIO_HEAD_MIN) bytes */
+    const uint8_t *data; /* first segment: at least min(cap_len, AIO_HEAD_MIN) bytes */
     const struct aio_seg *next; /* further segments, or NULL */
     void *owner;                /* the source's own; never looked at by others */
-    int64_t time_ns;            /* since the epoch, as the capture or the device stamped it */
-    uint32_t head_len;          /* bytes at data */
-    uint32_t cap_len;           /* bytes captured: head_len and all of the chain */
-    uint32_t wire_len;          /* bytes there were on the wire; more, if the capture cut */
-    uint32_t hash;              /* device's flow hash, 0 = none */
-    uint16_t link_type;         /* LINKTYPE_* of the pcap registry */
-    uint16_t port;              /* index of port, interface or file within the source */
-    uint16_t vlan[2];           /* tags that the device stripped, outermost first (TCI) */
-    uint8_t n_vlan;             /* how many of them */
-    uint8_t direction;          /* enum aio_direction */
-    uint8_t csum_ip;            /* enum aio_checksum, network layer */
-    uint8_t csum_l4;            /* enum aio_checksum, transport layer */
+    int64_t time_ns;    /* since the epoch, as the capture or the device stamped it */
+    uint32_t head_len;  /* bytes at data */
+    uint32_t cap_len;   /* bytes captured: head_len and all of the chain */
+    uint32_t wire_len;  /* bytes there were on the wire; more, if the capture cut */
+    uint32_t hash;      /* device's flow hash, 0 = none */
+    uint16_t link_type; /* LINKTYPE_* of the pcap registry */
+    uint16_t port;      /* index of port, interface or file within the source */
+    uint16_t vlan[2];   /* tags that the device stripped, outermost first (TCI) */
+    uint8_t n_vlan;     /* how many of them */
+    uint8_t direction;  /* enum aio_direction */
+    uint8_t csum_ip;    /* enum aio_checksum, network layer */
+    uint8_t csum_l4;    /* enum aio_checksum, transport layer */
 };
 
 /* Counters of a source. received = handed out + dropped, by place. */
@@ -181,12 +181,16 @@ int aio_merge_open(struct aio_source **out, struct aio_source **parts, unsigned 
 
 struct aio_writer;
 
-enum aio_writer_format { AIO_WRITE_PCAP_US = 0, AIO_WRITE_PCAP_NS = 1, AIO_WRITE_PCAPNG = 2 };
+enum aio_writer_format {
+    AIO_WRITE_PCAP_US = 0,
+    AIO_WRITE_PCAP_NS = 1,
+    AIO_WRITE_PCAPNG = 2
+};
 
 /* path "-" is standard output. The file header is written with the first frame, or at
  * close with link_type (a file without frames is a capture too). */
-int aio_writer_open(struct aio_writer **out, const char *path, int format, uint32_t snap_len,
-                    uint16_t link_type, char *message);
+int aio_writer_open(struct aio_writer **out, const char *path, int format,
+                    uint32_t snap_len, uint16_t link_type, char *message);
 /* pcap: AIO_EINVAL when the frame's link type is not the file's. */
 int aio_writer_write(struct aio_writer *w, const struct aio_frame *frame);
 const char *aio_writer_message(const struct aio_writer *w);

@@ -42,7 +42,7 @@ STREAM_SIZE = sizeof(Stream)
 HOT_FLOW_SIZE = <size_t>&(<Flow *>NULL).views
 
 
-# ---- frames -----------------------------------------------------------------
+# ---- frames ------------------------------------------------------------------------------
 
 
 @cython.no_gc
@@ -94,7 +94,7 @@ cdef const uint8_t *exact_copy(bytes data) except NULL:
     return block
 
 
-# ---- leaves -----------------------------------------------------------------
+# ---- leaves ------------------------------------------------------------------------------
 
 
 def seq_compare(uint32_t a, uint32_t b):
@@ -241,7 +241,7 @@ cdef class WheelHook:
         return self.wheel.next_ns
 
 
-# ---- flow table -------------------------------------------------------------
+# ---- flow table --------------------------------------------------------------------------
 
 
 cdef class TableHook:
@@ -302,7 +302,7 @@ cdef class TableHook:
                 "slots": self.table.mask + 1, "refused": self.table.refused}
 
 
-# ---- streams ----------------------------------------------------------------
+# ---- streams -----------------------------------------------------------------------------
 
 
 cdef class CursorBox:
@@ -457,7 +457,7 @@ cdef void span_of(Span *span, FrameBox box, bint chained):
     span.length = box.frame.cap_len
 
 
-# ---- the core ---------------------------------------------------------------
+# ---- the core ----------------------------------------------------------------------------
 
 
 cdef uint64_t every_flow(void *context, Flow *f, Packet *p) noexcept nogil:

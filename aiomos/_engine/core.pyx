@@ -1,30 +1,25 @@
 """The whole engine of one core in one handle."""
 from libc.stdint cimport uint16_t
 from libc.stdlib cimport calloc, free, malloc
-from libc.string cimport memset
 
 import os
 
 from aiomos._engine import names
-from aiomos._engine.clock cimport clock_step
 from aiomos._engine.flow cimport FLOW_CLIENT_LOW, FLOW_CLOSED, FLOW_UNLINKED, Flow
 from aiomos._engine.flowkey cimport flow_key
 from aiomos._engine.flowtable cimport (FlowSlot, table_find, table_free, table_home, table_init)
 from aiomos._engine.intrinsics cimport aio_prefetch, likely, unlikely
 from aiomos._engine.life cimport flow_bury, flow_forget, flow_open
-from aiomos._engine.limits cimport (CLIENT, CLOSE_REUSED, PROTO_TCP, PROTO_UDP, SCRATCH_SIZE,
-                                    SERVER)
+from aiomos._engine.limits cimport CLIENT, CLOSE_REUSED, PROTO_TCP, SCRATCH_SIZE, SERVER
 from aiomos._engine.pool cimport pool_clear, pool_init
 from aiomos._engine.shim cimport aio_frame_copy
-from aiomos._engine.state cimport (C_TCP_NO_FLOW, COUNTERS, HOOK_PACKET, CoreConfig, hook_fn,
-                                   records_full)
+from aiomos._engine.state cimport C_TCP_NO_FLOW, HOOK_PACKET, CoreConfig, hook_fn, records_full
 from aiomos._engine.stream cimport STREAM_TOLD
-from aiomos._engine.tcp cimport (TCP_DONE, TCP_REOPEN_ANSWERED, tcp_arrives, tcp_assume_syn,
-                                 tcp_close, tcp_may_open, tcp_timer)
-from aiomos._engine.timers cimport wheel_init, wheel_pop, wheel_start
+from aiomos._engine.tcp cimport (TCP_DONE, tcp_arrives, tcp_assume_syn, tcp_close, tcp_may_open,
+                                 tcp_timer)
+from aiomos._engine.timers cimport wheel_init, wheel_pop, wheel_start, wheel_time
 from aiomos._engine.udp cimport udp_arrives, udp_timer
-from aiomos._engine.wire cimport (WIRE_BAD_LINK, WIRE_NEED_LINEAR, WIRE_OTHER, WIRE_STATUSES,
-                                  WIRE_TCP, WIRE_UDP, wire_decode)
+from aiomos._engine.wire cimport WIRE_NEED_LINEAR, WIRE_UDP, wire_decode
 
 DEFAULTS = {
     "embryonic": 20.0,
@@ -137,17 +132,20 @@ cdef class Core:
         cdef Flow *f
         if cs.wheel.armed == 0:
             wheel_start(&cs.wheel, now)
-        cs.now = now
         while cs.wheel.next_ns <= now:
             if records_full(cs):
                 return False
             f = wheel_pop(&cs.wheel, now)
             if f == NULL:
                 break
+            # Its own time, not that of the frame which brought the news: what it arms counts
+            # from there, whatever other flows do meanwhile.
+            cs.now = max(cs.now, wheel_time(&cs.wheel))
             if f.protocol == PROTO_TCP:
                 tcp_timer(cs, f)
             else:
                 udp_timer(cs, f)
+        cs.now = now
         return True
 
     cdef void end_burst(self) noexcept nogil:

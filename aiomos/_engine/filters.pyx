@@ -29,7 +29,7 @@ cdef enum:
 _TRIED = (ETHERNET, 101, 113, 276, 9, 127, NULL_LOOPBACK)
 
 
-# ---- compiling ------------------------------------------------------------------------
+# ---- compiling ---------------------------------------------------------------------------
 
 cdef int _dlt(int link_type) noexcept nogil:
     if link_type in (101, 12, 14):      # 12 and 14: raw IP as some systems wrote it
@@ -224,7 +224,7 @@ def combine(a, b):
     return f"({a}) and ({b})" if a and b else a or b
 
 
-# ---- frames ---------------------------------------------------------------------------
+# ---- frames ------------------------------------------------------------------------------
 
 cdef int32_t _slot_key(const aio_frame *frame) noexcept nogil:
     # DLT_NULL has the byte order of the machine that wrote the capture, which a frame does

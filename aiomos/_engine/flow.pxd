@@ -1,4 +1,4 @@
-"""What the engine knows of one connection: two cache lines that every packet touches, then the rest.
+"""What the engine knows of one connection: two cache lines for every packet, then the rest.
 
 Memory of a flow, and nothing else of it: behaviour is in tcp.pyx and udp.pyx, birth and
 death in flowtable.pyx.

@@ -81,7 +81,8 @@ cdef void flow_start(CoreState *cs, Flow *f, int point) noexcept nogil:
     for side in range(2):
         flow_keep(cs, f, side)
         if f.stream[side] != NULL and mask & cs.sides_masks[side]:
-            f.stream[side].flags &= ~<uint16_t>STREAM_STOPPED    # kept from here on, not from attach
+            # Kept from here on, not from the time at which the reader is attached.
+            f.stream[side].flags &= ~<uint16_t>STREAM_STOPPED
         r.position[side] = 0
         r.missing[side] = 0
         if f.stream[side] != NULL:

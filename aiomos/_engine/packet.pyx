@@ -5,7 +5,7 @@ import ipaddress
 
 from aiomos._engine import names
 from aiomos._engine.shim cimport aio_frame_copy
-from aiomos._engine.wire cimport WIRE_OTHER, WIRE_TCP, WIRE_UDP
+from aiomos._engine.wire cimport WIRE_TCP, WIRE_UDP
 
 cdef extern from *:
     """
@@ -75,7 +75,7 @@ cdef class PacketBase:
 
     @property
     def kind(self):
-        """What the decoder made of it: "tcp", "udp", "other_ip", "not_ip", "fragments", or why not."""
+        """What the decoder made of it: one of names.STATUSES, "tcp" for example."""
         return names.STATUSES[self.status]
 
     @property

@@ -15,8 +15,7 @@ from aiomos._engine.packet cimport PacketBase, packet_borrow, packet_copy, packe
 from aiomos._engine.probe cimport match_flow
 from aiomos._engine.shim cimport AIO_CAP_RING, AIO_NO_TIME
 from aiomos._engine.state cimport (C_SLOW_READER, C_UNREAD_SIDE, HOOK_PACKET, RECORD_CLOSE,
-                                   RECORD_DATAGRAM, RECORD_ESTABLISHED, RECORD_SIDE,
-                                   RECORD_START, records_full)
+                                   RECORD_DATAGRAM, RECORD_SIDE, RECORD_START, records_full)
 from aiomos._engine.stream cimport STREAM_UNREAD, Cursor, Stream, stream_cut, stream_end
 from aiomos._engine.task cimport FlowTask, flow_task_new
 from aiomos._engine.taskface cimport TASK_RETURNED
@@ -99,7 +98,7 @@ cdef class Pump:
         self.core.state.hooks[HOOK_PACKET] = NULL
         self.core.state.match = NULL
 
-    # ---- one cycle ------------------------------------------------------------------------
+    # ---- one cycle -----------------------------------------------------------------------
 
     cdef int cycle(self, int64_t due_ns) except -1:
         """One burst of frames before due_ns, and everything that follows from it."""
@@ -261,7 +260,7 @@ cdef class Pump:
             src.ops.release(src, &self.now_batch.frames[self.released], self.head - self.released)
             self.released = self.head
 
-    # ---- records -------------------------------------------------------------------------------
+    # ---- records -------------------------------------------------------------------------
 
     cdef int consume_records(self) except -1:
         cdef uint32_t i
@@ -384,7 +383,7 @@ cdef class Pump:
         Py_DECREF(view)
         return 0
 
-    # ---- limits ------------------------------------------------------------------------------------
+    # ---- limits --------------------------------------------------------------------------
 
     cdef int judge_full_sides(self) except -1:
         """Readers had their turn: what they left beyond their limit is cut (semantics.md 5)."""
@@ -419,7 +418,7 @@ cdef class Pump:
             self.core.state.counters[C_SLOW_READER] += lost
         return 0
 
-    # ---- packets -----------------------------------------------------------------------------------
+    # ---- packets -------------------------------------------------------------------------
 
     cdef int call_packet_handlers(self, Packet *p) except -1:
         cdef PacketBase packet = None
@@ -461,7 +460,7 @@ cdef class Pump:
         if self.on_failure is not None:
             self.on_failure(None, task.exception())
 
-    # ---- time ----------------------------------------------------------------------------------------
+    # ---- time ----------------------------------------------------------------------------
 
     def call_at(self, int64_t due_ns, function):
         """Calls function at an engine time; returns a handle for cancel_call()."""
@@ -489,7 +488,7 @@ cdef class Pump:
             heapq.heappop(self.timers)[2]()
             self.settle()
 
-    # ---- the driver of the replay loop (aiomos/_replay_loop.py) -----------------------------------------
+    # ---- the driver of the replay loop (aiomos/_replay_loop.py) --------------------------
 
     def now_ns(self):
         """Engine time in ns; before the first frame, that frame's stamp."""
@@ -534,7 +533,7 @@ cdef class Pump:
             return INT64_MAX if own is None else own
         return limit_ns if own is None else min(own, limit_ns)
 
-    # ---- any other loop --------------------------------------------------------------------------------
+    # ---- any other loop ------------------------------------------------------------------
 
     def turn(self):
         """One cycle for a loop that is not ours; the CYCLE_* that it came to."""
@@ -552,7 +551,7 @@ cdef class Pump:
         finally:
             self.queue.pumping = False
 
-    # ---- the end ------------------------------------------------------------------------------------------
+    # ---- the end -------------------------------------------------------------------------
 
     cdef int finish(self, uint8_t reason) except -1:
         """Open flows close; their handlers see it."""

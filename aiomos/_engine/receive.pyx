@@ -4,13 +4,14 @@ from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t
 from aiomos._engine.assembler cimport (ASM_DIFFERS, ASM_LIMIT, ASM_NEW, asm_add, asm_drain,
                                        asm_first, asm_truncate)
 from aiomos._engine.flow cimport (FLOW_DATA, FLOW_ESTABLISHED, HALF_ACKING, HALF_FIN,
-                                  HALF_FIN_DONE, HALF_SEEN, HALF_SYN, Half, TCP_CLOSE_WAIT, TCP_CLOSING, TCP_ESTABLISHED,
-                                  TCP_FIN_WAIT_1, TCP_FIN_WAIT_2, TCP_TIME_WAIT, set_state)
+                                  HALF_FIN_DONE, HALF_SEEN, Half, TCP_CLOSE_WAIT, TCP_CLOSING,
+                                  TCP_ESTABLISHED, TCP_FIN_WAIT_1, TCP_FIN_WAIT_2, TCP_TIME_WAIT,
+                                  set_state)
 from aiomos._engine.intrinsics cimport likely, unlikely
 from aiomos._engine.life cimport flow_arm, flow_start, flow_tell
 from aiomos._engine.limits cimport (GAP_ACKED_UNSEEN, GAP_LOST, GAP_MEMORY,
                                     GAP_OUT_OF_ORDER_LIMIT, GAP_SNAP_LENGTH)
-from aiomos._engine.seq cimport seq_diff, seq_ge, seq_gt, seq_le, seq_lt
+from aiomos._engine.seq cimport seq_diff, seq_ge, seq_gt, seq_lt
 from aiomos._engine.state cimport (C_GAP_BYTES, C_GAPS, C_MEMORY, C_TCP_BEYOND_FIN,
                                    C_TCP_DIFFERING, C_TCP_OUT_OF_ORDER, C_TCP_OUTSIDE_WINDOW,
                                    C_TCP_RETRANSMITTED, START_DATA)
@@ -195,7 +196,7 @@ cdef void pass_over(Flow *f, const Text *t, int s) noexcept nogil:
         advance(&f.h[s], t.seq + t.length - f.h[s].nxt)
 
 
-# ---- holes --------------------------------------------------------------------------------------
+# ---- holes -------------------------------------------------------------------------------
 
 cdef void receive_acked(CoreState *cs, Flow *f, int s, uint32_t ack) noexcept nogil:
     cdef Half *snd = &f.h[s]
@@ -312,7 +313,7 @@ cdef void receive_release(CoreState *cs, Flow *f, int s) noexcept nogil:
     flow_tell(cs, f, s)
 
 
-# ---- end of stream --------------------------------------------------------------------------------
+# ---- end of stream -----------------------------------------------------------------------
 
 cdef void receive_fin(CoreState *cs, Flow *f, int s) noexcept nogil:
     """The FIN of s counts once everything before it has been received."""

@@ -16,7 +16,7 @@ from libc.stdlib cimport free, malloc
 from libc.string cimport memset
 
 from . cimport shim
-from .shim cimport aio_frame, aio_source, aio_source_stats
+from .shim cimport aio_frame, aio_source
 
 from .errors import SourceError
 
@@ -81,7 +81,7 @@ RawFrame.port.__doc__ = "Index of port, interface or file within the source."
 RawFrame.direction.__doc__ = "0 unknown, 1 in, 2 out."
 
 
-# ---- small change ----------------------------------------------------------------------
+# ---- small change ------------------------------------------------------------------------
 
 cdef object _source_error(int error, str message, str name):
     """With errno and filename where the system gave an errno; the name is always shown."""
@@ -121,7 +121,7 @@ cdef bytes _to_bytes(object data):
     return bytes(data)
 
 
-# ---- sources ---------------------------------------------------------------------------
+# ---- sources -----------------------------------------------------------------------------
 
 cdef class Source:
     """A source of frames: an open capture, or several merged.
@@ -296,7 +296,7 @@ cdef class HeldFrame:
         src.ops.release(src, &self.frame, 1)
 
 
-# ---- capture files ---------------------------------------------------------------------
+# ---- capture files -----------------------------------------------------------------------
 
 cdef aio_source *_open_file(object path, const shim.aio_file_options *options) except NULL:
     cdef char message[256]
@@ -392,7 +392,7 @@ def read_all(Source source, *, unsigned burst=shim.AIO_BURST_MAX, check=True) ->
     return result
 
 
-# ---- memory ----------------------------------------------------------------------------
+# ---- memory ------------------------------------------------------------------------------
 
 cdef class MemorySource(Source):
     """Frames from memory; what is transmitted can be looked at with :meth:`sent`.
@@ -476,7 +476,7 @@ cdef class MemorySource(Source):
         return frames
 
 
-# ---- writing ---------------------------------------------------------------------------
+# ---- writing -----------------------------------------------------------------------------
 
 cdef class Writer:
     """Writes frames into a capture file; a context manager that closes it.

@@ -21,7 +21,7 @@ cdef void span_copy(const Span *s, uint32_t at, uint32_t n, uint8_t *out) noexce
         aio_frame_copy(s.frame, s.offset + at, n, out)
 
 
-# ---- birth and end ---------------------------------------------------------------------
+# ---- birth and end -----------------------------------------------------------------------
 
 cdef Stream *stream_new(Pool *pool, uint64_t offset) noexcept nogil:
     cdef uint32_t got = 0
@@ -288,7 +288,7 @@ cdef uint64_t stream_cut(Stream *s, uint64_t position) noexcept nogil:
     return lost
 
 
-# ---- cursors ------------------------------------------------------------------------------
+# ---- cursors -----------------------------------------------------------------------------
 
 cdef void cursor_attach(Cursor *c, Stream *s, uint64_t position, uint64_t missing) noexcept nogil:
     cdef const GapMark *grown

@@ -342,7 +342,7 @@ cdef object task_complaint(FlowTask task, object yielded):
     return None
 
 
-# ---- Where a task waits for the engine ----
+# ---- Where a task waits for the engine ---------------------------------------------------
 
 cdef class Parking:
     """A place where at most one coroutine waits for the engine: ``await parking``.

@@ -3,27 +3,26 @@
 Names: `s` is the end that sent the segment, `snd` its half, `rcv` its peer's. "nxt" is
 always the next byte of that half which the *other* end has not received in order.
 """
-from libc.stdint cimport int32_t, int64_t, uint16_t, uint32_t
+from libc.stdint cimport int64_t, uint16_t, uint32_t
 
-from aiomos._engine.flow cimport (FLOW_CLOSED, FLOW_DATA, FLOW_ESTABLISHED, FLOW_MIDSTREAM,
-                                  FLOW_OPEN, FLOW_REUSE_SYN, HALF_ACKING, HALF_FIN,
-                                  HALF_FIN_ACKED, HALF_FIN_DONE, HALF_INFERRED, HALF_RST,
-                                  HALF_SCALING, HALF_SEEN, HALF_SYN, HALF_SYNCED, Half,
-                                  TCP_CLOSE_WAIT, TCP_CLOSED, TCP_CLOSING, TCP_ESTABLISHED,
-                                  TCP_FIN_WAIT_1, TCP_FIN_WAIT_2, TCP_LAST_ACK, TCP_LISTEN,
-                                  TCP_SYN_RECEIVED, TCP_SYN_SENT, TCP_TIME_WAIT, set_state)
+from aiomos._engine.flow cimport (FLOW_CLOSED, FLOW_ESTABLISHED, FLOW_MIDSTREAM, FLOW_OPEN,
+                                  FLOW_REUSE_SYN, HALF_ACKING, HALF_FIN, HALF_FIN_ACKED,
+                                  HALF_FIN_DONE, HALF_INFERRED, HALF_RST, HALF_SCALING, HALF_SEEN,
+                                  HALF_SYN, HALF_SYNCED, Half, TCP_CLOSE_WAIT, TCP_CLOSED,
+                                  TCP_CLOSING, TCP_ESTABLISHED, TCP_FIN_WAIT_1, TCP_FIN_WAIT_2,
+                                  TCP_LAST_ACK, TCP_LISTEN, TCP_SYN_RECEIVED, TCP_SYN_SENT,
+                                  TCP_TIME_WAIT, set_state)
 from aiomos._engine.intrinsics cimport likely, unlikely
 from aiomos._engine.life cimport flow_arm, flow_close, flow_forget, flow_keep, flow_start
 from aiomos._engine.limits cimport (ACK, CLIENT, CLOSE_FIN, CLOSE_RESET, CLOSE_TIMEOUT, FIN, RST,
                                     SERVER, SYN)
 from aiomos._engine.receive cimport (receive_acked, receive_fin, receive_flush, receive_held,
                                      receive_hole_due, receive_release, receive_text)
-from aiomos._engine.seq cimport seq_diff, seq_ge, seq_gt, seq_le, seq_lt
+from aiomos._engine.seq cimport seq_ge, seq_gt, seq_le, seq_lt
 from aiomos._engine.state cimport (C_LATE, C_TCP_BAD_ACK, C_TCP_BAD_FLAGS, C_TCP_BAD_RST,
-                                   C_TCP_CHALLENGED_SYN, C_TCP_NO_ACK, C_TCP_NO_FLOW,
-                                   C_TCP_OPTIONS, C_TCP_OUTSIDE_WINDOW, C_TCP_RETRANSMITTED,
-                                   RECORD_ESTABLISHED, START_ESTABLISHED, START_SYN, record_add)
-from aiomos._engine.stream cimport Span
+                                   C_TCP_CHALLENGED_SYN, C_TCP_NO_ACK, C_TCP_OPTIONS,
+                                   C_TCP_OUTSIDE_WINDOW, C_TCP_RETRANSMITTED, RECORD_ESTABLISHED,
+                                   START_ESTABLISHED, START_SYN, record_add)
 from aiomos._engine.tcpopt cimport TcpOptions, tcpopt_parse
 
 cdef enum:
@@ -53,7 +52,7 @@ cdef inline bint bad_flags(uint8_t flags) noexcept nogil:
             or flags & 0x3F == 0)
 
 
-# ---- a segment arrives ----------------------------------------------------------------------
+# ---- a segment arrives -------------------------------------------------------------------
 
 cdef int tcp_arrives(CoreState *cs, Flow *f, Packet *p, int s) noexcept nogil:
     if likely(f.flags & FLOW_OPEN and p.flags & (FIN | SYN | RST | ACK) == ACK):
@@ -123,7 +122,7 @@ cdef int late_arrives(CoreState *cs, Flow *f, Packet *p, int s) noexcept nogil:
     return TCP_DONE
 
 
-# ---- second check: RST (RFC 5961 section 3.2) --------------------------------------------------
+# ---- second check: RST (RFC 5961 section 3.2) --------------------------------------------
 
 cdef void rst_arrives(CoreState *cs, Flow *f, Packet *p, int s) noexcept nogil:
     f.h[s].flags |= HALF_RST
@@ -149,7 +148,7 @@ cdef bint rst_valid(const Flow *f, const Packet *p, int s) noexcept nogil:
             or (rcv.flags & HALF_ACKING and p.seq == rcv.ack))
 
 
-# ---- fourth check: SYN ------------------------------------------------------------------------
+# ---- fourth check: SYN -------------------------------------------------------------------
 
 cdef int syn_arrives(CoreState *cs, Flow *f, Packet *p, int s) noexcept nogil:
     cdef Half *snd = &f.h[s]
@@ -270,7 +269,7 @@ cdef void choose_isn(Flow *f, int side) noexcept nogil:
     h.top = isn + 1
 
 
-# ---- fifth check: ACK --------------------------------------------------------------------------
+# ---- fifth check: ACK --------------------------------------------------------------------
 
 cdef inline void acknowledge(Half *snd, const Packet *p, uint8_t scale) noexcept nogil:
     snd.flags |= HALF_ACKING | HALF_SEEN     # the fast path never sees an end's first segment
@@ -338,6 +337,8 @@ cdef void pick_up(Flow *f, const Packet *p, int s) noexcept nogil:
 cdef void acked_more(CoreState *cs, Flow *f, int side, uint32_t ack) noexcept nogil:
     """The peer of `side` acknowledges more than was seen, or the end of the stream."""
     cdef Half *h = &f.h[side]
+    if not f.flags & FLOW_ESTABLISHED and seq_gt(ack, h.isn + 1):
+        establish(cs, f)                 # the same: data acknowledged in front of that ACK
     if seq_gt(ack, h.top):
         h.top = ack
     if seq_gt(ack, h.nxt):
@@ -346,7 +347,7 @@ cdef void acked_more(CoreState *cs, Flow *f, int side, uint32_t ack) noexcept no
         fin_acked(f, side)
 
 
-# ---- establishment ------------------------------------------------------------------------------
+# ---- establishment -----------------------------------------------------------------------
 
 cdef void establish_if_agreed(CoreState *cs, Flow *f) noexcept nogil:
     if f.flags & FLOW_ESTABLISHED:
@@ -383,15 +384,14 @@ cdef void settle_scaling(Flow *f) noexcept nogil:
             f.h[1].scale = 0
 
 
-# ---- seventh: text; eighth: FIN -------------------------------------------------------------------
+# ---- seventh: text; eighth: FIN ----------------------------------------------------------
 
-cdef inline void text_arrives(CoreState *cs, Flow *f, Packet *p, int s, uint32_t seq) noexcept nogil:
+cdef inline void text_arrives(CoreState *cs, Flow *f, Packet *p, int s,
+                              uint32_t seq) noexcept nogil:
     if unlikely(not f.flags & FLOW_ESTABLISHED):
-        if f.h[1 - s].flags & HALF_SEEN:
-            # Data in front of the handshake's last ACK: the server has not agreed yet.
-            establish_if_agreed(cs, f)
-        else:
-            establish(cs, f)             # one side visible: its first data (semantics.md 5)
+        # One side visible (semantics.md 5); or the handshake's last ACK was lost or is late: who
+        # sends data has seen it.
+        establish(cs, f)
     receive_text(cs, f, p, s, seq, False)
 
 
@@ -442,7 +442,7 @@ cdef void retransmitted(CoreState *cs, Flow *f, int s) noexcept nogil:
     f.retransmissions[s] += 1
 
 
-# ---- from outside -----------------------------------------------------------------------------------
+# ---- from outside ------------------------------------------------------------------------
 
 cdef void tcp_assume_syn(CoreState *cs, Flow *f, int s, uint32_t isn, uint8_t scale) noexcept nogil:
     cdef Half *h = &f.h[s]

@@ -31,3 +31,7 @@ cdef void wheel_arm(Wheel *w, Flow *f, int64_t due_ns) noexcept nogil
 cdef void wheel_disarm(Wheel *w, Flow *f) noexcept nogil
 # The next flow whose time has come by now_ns, taken out of the wheel; NULL: none left.
 cdef Flow *wheel_pop(Wheel *w, int64_t now_ns) noexcept nogil
+
+# The tick of the flow popped last, in ns.
+cdef inline int64_t wheel_time(const Wheel *w) noexcept nogil:
+    return <int64_t>(w.tick << TICK_SHIFT)

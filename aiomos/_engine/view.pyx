@@ -2,8 +2,7 @@
 (aiomos/_flow.py, aiomos/_endpoint.py)."""
 cimport cython
 from cpython.bytes cimport PyBytes_AsString, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
-from cpython.object cimport PyObject, PyTypeObject
-from libc.stdint cimport int64_t, uint16_t, uint64_t
+from libc.stdint cimport uint16_t, uint64_t
 from libc.string cimport memcpy
 
 import ipaddress
@@ -11,14 +10,14 @@ import ipaddress
 from aiomos._engine import names
 from aiomos._engine.errors import FlowEvicted, FlowReset, FlowTimeout, GapError
 from aiomos._engine.flow cimport (FLOW_CLOSED, FLOW_ESTABLISHED, FLOW_MIDSTREAM, HALF_FIN,
-                                  HALF_FIN_DONE, HALF_RST, HALF_SEEN, HALF_SYN)
+                                  HALF_FIN_DONE, HALF_RST, HALF_SYN)
 from aiomos._engine.life cimport flow_unpin
 from aiomos._engine.limits cimport (CLIENT, CLOSE_EVICTED, CLOSE_RESET, CLOSE_TIMEOUT,
                                     PROTO_UDP, SERVER)
-from aiomos._engine.stream cimport (STREAM_ENDED, STREAM_EOF, STREAM_STOPPED, STREAM_UNREAD,
-                                    GapMark, cursor_attach, cursor_available,
-                                    cursor_consume, cursor_data, cursor_detach, cursor_gap,
-                                    cursor_pass_gap, cursor_time, stream_end)
+from aiomos._engine.stream cimport (STREAM_ENDED, STREAM_EOF, STREAM_UNREAD, GapMark,
+                                    cursor_attach, cursor_available, cursor_consume, cursor_data,
+                                    cursor_detach, cursor_gap, cursor_pass_gap, cursor_time,
+                                    stream_end)
 from aiomos._engine.udp cimport DatagramHeader
 
 cdef extern from *:
@@ -49,7 +48,7 @@ cdef class Handler:
         self.on_full = on_full
 
 
-# ---- one end -------------------------------------------------------------------------------
+# ---- one end -----------------------------------------------------------------------------
 
 cdef EndpointBase endpoint_new(object cls, Core core, Flow *f, TaskQueue queue, int side,
                                Handler handler):
@@ -408,7 +407,7 @@ cdef str address_text(const Flow *f, int side):
     return ipaddress.IPv6Address(PyBytes_FromStringAndSize(<const char *>a, 16)).compressed
 
 
-# ---- the flow ------------------------------------------------------------------------------------
+# ---- the flow ----------------------------------------------------------------------------
 
 cdef FlowBase flow_view_new(object cls, object endpoint_class, Core core, Flow *f,
                             TaskQueue queue, Handler handler):
