@@ -237,4 +237,5 @@ def as_app(thing: object) -> App:
         app = App()
         app.tcp()(thing)  # type: ignore[type-var]  # a coroutine function: just checked
         return app
-    raise AppError(f"{thing!r} is neither an aiomos.App nor a coroutine function")
+    name = getattr(thing, "__qualname__", repr(thing))
+    raise AppError(f"{name} is neither an aiomos.App nor a coroutine function")

@@ -79,7 +79,7 @@ class Flow(FlowBase):
 
     async def __anext__(self) -> Datagram:
         while (found := self._datagram()) is None:
-            if self.is_closed:
+            if self.is_closed or self.client._stopped:
                 raise StopAsyncIteration
             await self.client._wait()
         data, time, sender = found

@@ -24,7 +24,11 @@ def load_app(spec: str) -> App:
     """
     place, _, name = spec.partition(":")
     module = _import(place)
-    return as_app(_named(module, place, name) if name else _obvious(module, place))
+    found = _named(module, place, name) if name else _obvious(module, place)
+    try:
+        return as_app(found)
+    except AppError as error:
+        raise AppError(f"{place}: {error}") from None
 
 
 def _import(place: str) -> ModuleType:

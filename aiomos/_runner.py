@@ -91,7 +91,7 @@ class Engine:
         self._handlers: list[Handler] = []
         self._spawned: set[asyncio.Task[Any]] = set()
         self._stop: asyncio.Event | None = None
-        self._failure: BaseException | None = None
+        self._driver: _Driver | None = None
 
     async def __aenter__(self) -> Self:
         return self
@@ -123,12 +123,15 @@ class Engine:
             stack.callback(self._detach)
             for lifespan in app.lifespans:
                 app.state = await stack.enter_async_context(_entered(lifespan(app)))
-            driver = _driver(pump, loop, self._stop, self._linger)
+            self._driver = driver = _driver(pump, loop, self._stop, self._linger)
             stack.callback(driver.close)
             tickers = [driver.ticker(rule) for rule in app.every_rules]
             stack.push_async_callback(_cancel_all, tickers)
-            await driver.until_end()
-            await self._wind_down(driver)
+            try:
+                await driver.until_end()
+                await driver.linger(self._alive)
+            finally:
+                await self._cancel_handlers()
         return self.summary()
 
     def stop(self) -> None:
@@ -141,9 +144,8 @@ class Engine:
             self._pump.drop_frames()
             self._pump.detach()
 
-    async def _wind_down(self, driver: _Driver) -> None:
-        """Handlers finish what they hold; those still there after the linger are cancelled."""
-        await driver.linger(self._alive)
+    async def _cancel_handlers(self) -> None:
+        """Handlers that are still there after the linger, or when the run broke off."""
         pump = self._pump
         assert pump is not None
         tasks: list[Any] = [*pump.queue.tasks(), *self._spawned]
@@ -218,7 +220,7 @@ class Engine:
             dropped=stats.dropped_nic + stats.dropped_kernel + stats.dropped_pool,
             counters=counters,
             handlers_started=sum(h.started for h in self._handlers),
-            handler_errors=pump.handler_errors,
+            handler_errors=pump.handler_errors + (self._driver.failed if self._driver else 0),
             cut_off=self.source.result == names.RESULT_CUT,
             failed=self.source.result in names.RESULTS_FAILED,
             message=self.source.message,
@@ -274,9 +276,11 @@ async def _entered(generator: AsyncIterator[object]) -> AsyncIterator[object]:
 async def _cancel_all(tasks: list[asyncio.Task[Any]]) -> None:
     for task in tasks:
         task.cancel()
-    for outcome in await asyncio.gather(*tasks, return_exceptions=True):
-        if isinstance(outcome, Exception):
-            log.error("an every handler failed", exc_info=outcome)
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _name(function: object) -> str:
+    return getattr(function, "__qualname__", repr(function))
 
 
 # ---- who drives the pump ----------------------------------------
@@ -292,6 +296,7 @@ class _Driver:
         self.loop = loop
         self.stop = stop
         self.linger_seconds = linger
+        self.failed = 0  # times that an every handler raised
         pump.queue.on_runnable = self._runnable
 
     def close(self) -> None:
@@ -310,7 +315,11 @@ class _Driver:
         while True:
             due = max(due + rule.seconds, self.now())
             await self.sleep_until(due)
-            await rule.function()
+            try:
+                await rule.function()
+            except Exception as error:
+                self.failed += 1
+                log.error("%s failed", _name(rule.function), exc_info=error)
 
     def now(self) -> float:
         raise NotImplementedError
@@ -370,7 +379,18 @@ class _Replaying(_Driver):
             for task in ends:
                 task.cancel()
         if not self._end.is_set():
+            await self._close_flows()
+
+    async def _close_flows(self) -> None:
+        """From a callback of the loop: inside a task, no flow task could be stepped."""
+        closed = self.loop.create_future()
+
+        def close() -> None:
             self.pump.close_flows(names.CLOSE_REASONS.index("SHUTDOWN"))
+            closed.set_result(None)
+
+        self.loop.call_soon(close)
+        await closed
 
 
 class _Attached(_Driver):
@@ -382,6 +402,7 @@ class _Attached(_Driver):
         super().__init__(pump, loop, stop, linger)
         self._end: asyncio.Future[None] = loop.create_future()
         self._timer: asyncio.Handle | None = None
+        self._warn = not pump.source.live
 
     def close(self) -> None:
         super().close()
@@ -420,6 +441,12 @@ class _Attached(_Driver):
             self._timer = self.loop.call_later(_IDLE_POLL, self._turn)
         else:
             self._timer = self.loop.call_soon(self._turn)
+        if self._warn and self.pump.queue.foreign_waiters:
+            self._warn = False
+            log.warning(
+                "a handler waits for asyncio while a capture is replayed on a loop with its own "
+                "clock: the replay goes on meanwhile; aiomos.replay() keeps capture time"
+            )
 
     def _finish(self, error: BaseException | None) -> None:
         self._timer = None
@@ -443,6 +470,7 @@ def run(
     source: Source | Path | Sequence[Path],
     *,
     io_patience: float = 5.0,
+    _stopper: _Stopper | None = None,
     **options: Any,
 ) -> Summary:
     """Replay captures through an app, on capture time, and say what it came to.
@@ -461,7 +489,7 @@ def run(
             _patient_collector(),
             asyncio.Runner(loop_factory=lambda: ReplayLoop(io_patience=io_patience)) as runner,
         ):
-            return runner.run(_serve_with_signals(engine, app))
+            return runner.run(_serve_with_signals(engine, app, _stopper))
     finally:
         engine.close()
 
@@ -479,7 +507,9 @@ def _patient_collector() -> Iterator[None]:
         gc.unfreeze()
 
 
-async def _serve_with_signals(engine: Engine, app: App) -> Summary:
+async def _serve_with_signals(engine: Engine, app: App, stopper: _Stopper | None) -> Summary:
+    if stopper is not None:
+        stopper.serving(engine)
     with _signals(engine):
         return await engine.serve(app)
 
@@ -503,6 +533,8 @@ def _signals(engine: Engine) -> Iterator[None]:
 
     for number in taken:
         loop.add_signal_handler(number, stop)
+        signal.siginterrupt(number, True)  # a read that waits for a pipe must return
+        signal.siginterrupt(number, True)  # a wait for a pipe ends too
     try:
         yield
     finally:
@@ -514,9 +546,40 @@ async def replay(
 ) -> Summary:
     """Replay captures on capture time from inside another loop (notebooks): in a thread.
 
-    The handlers run on a loop of their own in that thread.
+    The handlers run on a loop of their own in that thread. Cancelling this stops the replay.
     """
-    return await asyncio.to_thread(run, app, source, **options)
+    stopper = _Stopper()
+    work = asyncio.to_thread(run, app, source, _stopper=stopper, **options)
+    try:
+        return await work
+    except asyncio.CancelledError:
+        stopper.stop()
+        raise
+
+
+class _Stopper:
+    """Stops an engine from another thread, also one that has not begun to serve."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._stop: Callable[[], object] | None = None
+        self._stopped = False
+
+    def serving(self, engine: Engine) -> None:
+        """The engine is about to serve on the running loop."""
+        loop = asyncio.get_running_loop()
+        with self._lock:
+            self._stop = lambda: loop.call_soon_threadsafe(engine.stop)
+            if self._stopped:
+                loop.call_soon(engine.stop)
+
+    def stop(self) -> None:
+        """From any thread; also when the run is over."""
+        with self._lock:
+            self._stopped = True
+            if self._stop is not None:
+                with contextlib.suppress(RuntimeError):  # its loop is closed
+                    self._stop()
 
 
 __all__ = ["Engine", "SourceError", "replay", "run"]

@@ -8,7 +8,9 @@ something failed while running, 2 when it could not begin.
 from __future__ import annotations
 
 import contextlib
+import io
 import logging
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -29,6 +31,38 @@ class _OneLine(logging.Formatter):
         super().__init__("aiomos: %(message)s")
 
 
+class _Output(io.FileIO):
+    """Standard output. When its reader has gone, the run ends in order and quietly, as filters
+    do: raising in the handler that happens to print would make that handler's failure of it."""
+
+    gone = False
+
+    def write(self, data: Any) -> int:
+        try:
+            return super().write(data) or 0
+        except BrokenPipeError:
+            if not self.gone and signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+                signal.raise_signal(signal.SIGINT)  # while a run is on, this stops it
+            self.gone = True
+            return len(data)
+
+
+def _watch_output() -> None:
+    """Puts ours in the place of Python's; not where somebody put something else there."""
+    out = sys.stdout
+    if out is not sys.__stdout__ or not isinstance(out, io.TextIOWrapper):
+        return
+    raw = _Output(out.fileno(), "w", closefd=False)
+    sys.stdout = io.TextIOWrapper(
+        io.BufferedWriter(raw), out.encoding, out.errors, line_buffering=out.line_buffering
+    )
+
+
+def _output_gone() -> bool:
+    raw = getattr(getattr(sys.stdout, "buffer", None), "raw", None)
+    return isinstance(raw, _Output) and raw.gone
+
+
 def _fail(message: object, status: int = 2) -> NoReturn:
     click.echo(f"aiomos: {message}", err=True)
     raise SystemExit(status)
@@ -38,6 +72,7 @@ def _fail(message: object, status: int = 2) -> NoReturn:
 @click.version_option(package_name="aiomos", prog_name="aiomos")
 def main() -> None:
     """Middleboxes as easy to write as asyncio servers."""
+    _watch_output()
     handler = logging.StreamHandler()
     handler.setFormatter(_OneLine())
     logging.getLogger("aiomos").addHandler(handler)
@@ -134,6 +169,8 @@ def _replay(
             summary = run_app(app, source, filter=filter, write=writer, count=count or 0, **options)
         _refuse_unknown_link(summary, source.name)
     sys.stdout.flush()
+    if _output_gone():
+        raise SystemExit(1)
     status = _warn_about_end(summary, strict)
     if not quiet:
         click.echo(str(summary), err=True)
@@ -163,10 +200,8 @@ def _warn_about_end(summary: Summary, strict: bool) -> int:
 def _errors_in_one_line() -> Iterator[None]:
     try:
         yield
-    except BrokenPipeError:
-        # Whoever read our standard output has gone: end quietly, as filters do.
-        sys.stderr.close()
-        raise SystemExit(1) from None
+    except SourceError as error:
+        _fail(f"{error.filename}: {error.strerror}" if error.filename else error)
     except AiomosError as error:
         _fail(error)
 

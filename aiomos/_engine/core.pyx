@@ -9,7 +9,7 @@ from aiomos._engine.flow cimport FLOW_CLIENT_LOW, FLOW_CLOSED, FLOW_UNLINKED, Fl
 from aiomos._engine.flowkey cimport flow_key
 from aiomos._engine.flowtable cimport (FlowSlot, table_find, table_free, table_home, table_init)
 from aiomos._engine.intrinsics cimport aio_prefetch, likely, unlikely
-from aiomos._engine.life cimport flow_bury, flow_forget, flow_open
+from aiomos._engine.life cimport flow_bury, flow_forget, flow_open, flow_unviewed
 from aiomos._engine.limits cimport CLIENT, CLOSE_REUSED, PROTO_TCP, SCRATCH_SIZE, SERVER
 from aiomos._engine.pool cimport pool_clear, pool_init
 from aiomos._engine.shim cimport aio_frame_copy
@@ -82,7 +82,10 @@ cdef class Core:
         self.state.next_flow_id = 1
 
     def __dealloc__(self):
+        cdef uint32_t i
         if self.state != NULL:
+            for i in range(1, self.state.table.high + 1):
+                flow_unviewed(self.state, &self.state.table.flows[i])
             table_free(&self.state.table)
             pool_clear(&self.state.pool)
             free(self.state.scratch)

@@ -31,6 +31,7 @@ cdef enum:
     FLOW_QUEUED = 0x0080      # on the list of flows to look at after the burst (bridge)
     FLOW_REUSE_SYN = 0x0100   # reuse_isn holds: a SYN on a live connection, not answered yet
     FLOW_IN_WHEEL = 0x0200
+    FLOW_OTHER_ISN = 0x1000   # other_isn holds, of the client (0x1000) or the server (0x2000)
     FLOW_DYING = 0x0400       # unlinked in this burst; records may still name it
 
 # Endpoint states (RFC 9293 section 3.3.2).

@@ -30,6 +30,8 @@ cdef PacketBase packet_borrow(object cls, const WirePacket *p):
     packet.protocol = p.protocol
     if p.ip_version and not p.linear:
         packet.ip_off = <uint32_t>(p.ip - p.frame.data)
+    elif p.status <= WIRE_UDP:          # offsets count in the contiguous copy, as in contents()
+        packet.ip_off = p.payload_off - p.l4_len - <uint32_t>(p.l4 - p.ip)
     if p.status <= WIRE_UDP:
         packet.sport = p.sport
         packet.dport = p.dport

@@ -49,6 +49,7 @@ cdef class Pump:
     cdef object on_done                 # what ended tasks are told to (bound once)
     cdef object on_failure              # (flow, exception): a handler raised
     cdef list packet_hooks              # plain functions and makers of coroutines
+    cdef object leaving                 # what a packet handler wants to leave the run with
     cdef list full_sides                # endpoints over their limit since the last judgement
     cdef list fresh_packets             # coroutines of async packet handlers, to be started
     cdef list timers                    # heap of (due_ns, number, callable)
@@ -91,5 +92,6 @@ cdef class Pump:
     cdef int judge_full_sides(self) except -1
     cdef int judge(self, EndpointBase e) except -1
     cdef int fire_timers(self) except -1
+    cdef bint at_end(self) except -1
     cdef int call_packet_handlers(self, Packet *p) except -1
     cdef int finish(self, uint8_t reason) except -1

@@ -1,13 +1,15 @@
 """Bursts in, coroutines stepped; see pump.pxd for the order."""
 from cpython.exc cimport PyErr_CheckSignals
-from cpython.ref cimport Py_DECREF, Py_INCREF
+from cpython.ref cimport Py_DECREF
 from libc.stdint cimport INT64_MAX
 from libc.stdlib cimport calloc, free
 
 import heapq
+from time import sleep
 
 from aiomos._engine.clock cimport clock_needs_next, clock_step
 from aiomos._engine.errors import FlowError, GapError
+from aiomos._engine.flow cimport FLOW_CLOSED
 from aiomos._engine.intrinsics cimport ctz64, likely, unlikely
 from aiomos._engine.life cimport flow_unviewed
 from aiomos._engine.limits cimport CLIENT, CLOSE_CAPTURE_END, PROTO_UDP, SERVER
@@ -16,7 +18,7 @@ from aiomos._engine.probe cimport match_flow
 from aiomos._engine.shim cimport AIO_CAP_RING, AIO_NO_TIME
 from aiomos._engine.state cimport (C_SLOW_READER, C_UNREAD_SIDE, HOOK_PACKET, RECORD_CLOSE,
                                    RECORD_DATAGRAM, RECORD_SIDE, RECORD_START, records_full)
-from aiomos._engine.stream cimport STREAM_UNREAD, Cursor, Stream, stream_cut, stream_end
+from aiomos._engine.stream cimport STREAM_UNREAD, Cursor, Stream, cursor_catch_up, stream_cut, stream_end
 from aiomos._engine.task cimport FlowTask, flow_task_new
 from aiomos._engine.taskface cimport TASK_RETURNED
 from aiomos._engine.view cimport (ON_FULL_DETACH, ON_FULL_STOP, EndpointBase, FlowBase, Handler,
@@ -24,6 +26,7 @@ from aiomos._engine.view cimport (ON_FULL_DETACH, ON_FULL_STOP, EndpointBase, Fl
 from aiomos._engine.wire cimport Packet
 
 cdef Py_ssize_t NO_BUDGET = <Py_ssize_t>0x3FFFFFFFFFFFFFFF
+EMPTY_NAP = 0.001     # seconds, when a replay's source has nothing now
 cdef enum:
     CYCLES_BETWEEN_SIGNALS = 64
 
@@ -125,6 +128,9 @@ cdef class Pump:
         self.release()
         if self.fresh_packets:
             self.start_packet_tasks()
+        if self.leaving is not None:
+            error, self.leaving = self.leaving, None
+            raise error
         if self.queue.runnable() and self.queue.run(self.budget) >= self.budget:
             self.budget_spent += 1
         return 0
@@ -181,8 +187,8 @@ cdef class Pump:
                 src.ops.release(src, &batch.frames[i], 1)
                 continue
             self.received += 1
-            if self.writer is not None:
-                self.writer.write_frame(&batch.frames[i])
+            if self.writer is not None and self.writer.write_frame(&batch.frames[i]) < 0:
+                self.ended = True           # said when the writer is closed
             if kept != i:
                 batch.frames[kept] = batch.frames[i]
             kept += 1
@@ -302,11 +308,13 @@ cdef class Pump:
             view.client.attach(r.position[CLIENT], r.missing[CLIENT])
         if handler.sides & 2:
             view.server.attach(r.position[SERVER], r.missing[SERVER])
-        Py_INCREF(view)                     # the chain's reference, until the handler has ended
-        if r.flow.views != NULL:
-            view.next_view = <FlowBase>r.flow.views
-        r.flow.views = <void *>view
-        coroutine = handler.function(view)
+        view.link()
+        try:
+            coroutine = handler.function(view)
+        except Exception as error:          # called wrongly: it never began
+            self.handler_failed(view, error)
+            self.forget_view(view)
+            return 0
         if self.spawn is not None:
             view.task = self.spawn(coroutine, view, self.on_done)
             return 0
@@ -329,15 +337,19 @@ cdef class Pump:
             view = view.next_view
 
     cdef int flow_ended(self, Flow *f) except -1:
+        cdef FlowBase view, following
         if f.views == NULL:
             flow_unviewed(self.core.state, f)
             return 0
         view = <FlowBase>f.views
         while view is not None:
+            following = view.next_view
             view.wake_waiters()
             view.client.changed()
             view.server.changed()
-            view = view.next_view
+            if view.task is None:           # its handler ended before
+                self.forget_view(view)
+            view = following
         return 0
 
     def handler_done(self, task, FlowBase view=None):
@@ -370,6 +382,9 @@ cdef class Pump:
         view.task = None
         view.client.detach()
         view.server.detach()
+        if view.waiters is not None and not f.flags & FLOW_CLOSED:
+            return 0            # children of the handler wait for the flow: until it ends
+        view.linked = False
         if f.views == <void *>view:
             f.views = NULL if view.next_view is None else <void *>view.next_view
         else:
@@ -409,7 +424,8 @@ cdef class Pump:
             keep = max(keep, c.position + c.limit)
             c = c.next
         lost = stream_cut(s, keep)
-        if lost == 0:
+        if lost == 0:       # others read on: what this one leaves behind is lost for it alone
+            self.core.state.counters[C_SLOW_READER] += cursor_catch_up(&e.cursor)
             return 0
         if not e.touched:
             s.flags |= STREAM_UNREAD
@@ -425,17 +441,20 @@ cdef class Pump:
         for frame_filter, function, wants_copy, cls in self.packet_hooks:
             if frame_filter is not None and not (<FrameFilter>frame_filter).match(p.frame):
                 continue
-            if wants_copy:
-                self.fresh_packets.append(function(packet_copy(cls, p)))
-                continue
-            if packet is None:
-                packet = packet_borrow(cls, p)
             try:
+                if wants_copy:
+                    self.fresh_packets.append(function(packet_copy(cls, p)))
+                    continue
+                if packet is None:
+                    packet = packet_borrow(cls, p)
                 function(packet)
             except Exception as error:
                 self.handler_errors += 1
                 if self.on_failure is not None:
                     self.on_failure(None, error)
+            except BaseException as error:  # an exit: after this burst, not in the middle of it
+                self.leaving = error
+                self.core.state.full = True
         if packet is not None:
             packet_end(packet)
         return 0
@@ -514,17 +533,30 @@ cdef class Pump:
         while True:
             result = self.cycle(self.earliest(loop.next_due_ns()))
             if result == CYCLE_END:
-                if self.closed:
-                    return count > 0
-                self.finish(CLOSE_CAPTURE_END)
+                return self.at_end() or count > 0
+            if result == CYCLE_EMPTY:       # a signal may have ended the wait for a pipe
+                sleep(EMPTY_NAP)
+                loop.should_yield()
                 return True
             count += 1
+            if result == CYCLE_EMPTY:
+                loop.should_yield()         # a signal ends the wait for a pipe: let the loop look
             if result != CYCLE_WORKED or has_ready() or self.queue.foreign_waiters != foreign:
                 return True
             if count % CYCLES_BETWEEN_SIGNALS == 0:
                 PyErr_CheckSignals()
                 if loop.should_yield():
                     return True
+
+    cdef bint at_end(self) except -1:
+        """No frames are left: flows close, once; then those still runnable go on."""
+        if not self.closed:
+            self.finish(CLOSE_CAPTURE_END)
+            return True
+        if not self.queue.runnable():
+            return False
+        self.step_tasks()
+        return True
 
     def earliest(self, limit_ns):
         """The earlier of the loop's next timer and the pump's own."""
@@ -538,8 +570,7 @@ cdef class Pump:
     def turn(self):
         """One cycle for a loop that is not ours; the CYCLE_* that it came to."""
         cdef int result = self.cycle(self.earliest(None))
-        if result == CYCLE_END and not self.closed:
-            self.finish(CLOSE_CAPTURE_END)
+        if result == CYCLE_END and self.at_end():
             return CYCLE_WORKED
         return result
 

@@ -85,7 +85,7 @@ def read_all(source: Source, *, burst: int = ..., check: bool = True) -> list[Ra
 class MemorySource(Source):
     def __init__(
         self,
-        frames: Iterable[_Data | tuple[Any, ...] | RawFrame] = (),
+        frames: Iterable[_Data | tuple[Any, ...] | RawFrame] | None = None,
         *,
         link_type: int = 1,
         segment_seed: int = 0,

@@ -398,12 +398,12 @@ cdef class MemorySource(Source):
     """Frames from memory; what is transmitted can be looked at with :meth:`sent`.
 
     ``frames`` are pairs of data and time in ns, RawFrame objects, or data alone, which
-    then are a millisecond apart. Given any, the source is finished: it ends after the
+    then are a millisecond apart. Given them, the source is finished: it ends after the
     last one. With ``segment_seed`` frames are cut into random segments; with ``ring`` it
     behaves as a pipe does.
     """
 
-    def __init__(self, frames=(), *, uint16_t link_type=1, uint32_t segment_seed=0,
+    def __init__(self, frames=None, *, uint16_t link_type=1, uint32_t segment_seed=0,
                  bint ring=False, uint64_t retain_budget=0):
         cdef shim.aio_mem_options options
         if self.src != NULL:
@@ -415,9 +415,11 @@ cdef class MemorySource(Source):
             raise MemoryError
         self.name = "memory"
         self.link_type = link_type
+        if frames is None:
+            return
         for index, frame in enumerate(frames):
             self._push_any(frame, index)
-            shim.aio_mem_finish(self.src)
+        shim.aio_mem_finish(self.src)
 
     def _push_any(self, frame, index):
         if isinstance(frame, RawFrame):

@@ -56,6 +56,7 @@ cdef struct Cursor:
     uint64_t skipped          # bytes in gaps passed: offset = position + skipped
     uint64_t gaps_passed      # number of the next gap mark to meet
     uint64_t limit            # bytes kept for it while it does not read
+    GapMark own               # bytes that this reader alone lost; length 0: none
 
 cdef struct Stream:
     Pool *pool
@@ -109,6 +110,8 @@ cdef void cursor_consume(Cursor *c, uint64_t n) noexcept nogil
 # The gap that stands right at the cursor, or NULL.
 cdef const GapMark *cursor_gap(const Cursor *c) noexcept nogil
 cdef void cursor_pass_gap(Cursor *c) noexcept nogil
+# Gives up what this reader has not read and others have, but for its limit; the bytes lost.
+cdef uint64_t cursor_catch_up(Cursor *c) noexcept nogil
 
 cdef inline void span_cut_front(Span *s, uint32_t n) noexcept nogil:
     s.offset += n

@@ -283,6 +283,8 @@ cdef uint64_t stream_cut(Stream *s, uint64_t position) noexcept nogil:
         s.n_marks -= 1
         gone += s.marks[s.n_marks].length
     s.fill -= <uint32_t>lost
+    while s.n_stamps > 1 and stamps_of(s)[s.n_stamps - 1].position >= position:
+        s.n_stamps -= 1
     s.missing -= gone
     stream_gap(s, lost + gone, GAP_SLOW_READER)
     return lost
@@ -350,6 +352,8 @@ cdef inline uint64_t next_mark(const Cursor *c) noexcept nogil:
 
 
 cdef uint64_t cursor_available(const Cursor *c) noexcept nogil:
+    if unlikely(c.own.length):
+        return 0
     return next_mark(c) - c.position
 
 
@@ -360,12 +364,39 @@ cdef const uint8_t *cursor_data(const Cursor *c) noexcept nogil:
 cdef const GapMark *cursor_gap(const Cursor *c) noexcept nogil:
     cdef const Stream *s = c.stream
     cdef uint64_t i = c.gaps_passed - s.marks_gone
+    if c.own.length:
+        return &c.own
     if i < s.n_marks and s.marks[i].position == c.position:
         return &s.marks[i]
     return NULL
 
 
+cdef uint64_t cursor_catch_up(Cursor *c) noexcept nogil:
+    cdef Stream *s = c.stream
+    cdef uint64_t end = stream_end(s), lost, gone = 0, i
+    if end - c.position <= c.limit:
+        return 0
+    lost = end - c.position - c.limit
+    if not c.own.length:
+        c.own.offset = c.position + c.skipped
+        c.own.position = c.position
+        c.own.cause = GAP_SLOW_READER
+    c.position += lost
+    i = c.gaps_passed - s.marks_gone
+    while i < s.n_marks and s.marks[i].position < c.position:
+        gone += s.marks[i].length
+        c.gaps_passed += 1
+        i += 1
+    c.skipped += gone
+    c.own.length += lost + gone
+    trim(s)
+    return lost
+
+
 cdef void cursor_pass_gap(Cursor *c) noexcept nogil:
+    if c.own.length:
+        c.own.length = 0             # its bytes count as positions: nothing was skipped
+        return
     c.skipped += c.stream.marks[c.gaps_passed - c.stream.marks_gone].length
     c.gaps_passed += 1
     trim_marks(c.stream)

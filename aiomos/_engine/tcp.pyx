@@ -6,7 +6,7 @@ always the next byte of that half which the *other* end has not received in orde
 from libc.stdint cimport int64_t, uint16_t, uint32_t
 
 from aiomos._engine.flow cimport (FLOW_CLOSED, FLOW_ESTABLISHED, FLOW_MIDSTREAM, FLOW_OPEN,
-                                  FLOW_REUSE_SYN, HALF_ACKING, HALF_FIN, HALF_FIN_ACKED,
+                                  FLOW_OTHER_ISN, FLOW_REUSE_SYN, HALF_ACKING, HALF_FIN, HALF_FIN_ACKED,
                                   HALF_FIN_DONE, HALF_INFERRED, HALF_RST, HALF_SCALING, HALF_SEEN,
                                   HALF_SYN, HALF_SYNCED, Half, TCP_CLOSE_WAIT, TCP_CLOSED,
                                   TCP_CLOSING, TCP_ESTABLISHED, TCP_FIN_WAIT_1, TCP_FIN_WAIT_2,
@@ -156,6 +156,8 @@ cdef int syn_arrives(CoreState *cs, Flow *f, Packet *p, int s) noexcept nogil:
         retransmitted(cs, f, s)
         return TCP_DONE
     if f.flags & FLOW_ESTABLISHED:
+        if turned_round(cs, f, p, s):
+            return TCP_DONE
         # RFC 5961 section 4: the receiver answers with a challenge; only if it then sends a
         # SYN-ACK for this ISN has it forgotten the old connection.
         cs.counters[C_TCP_CHALLENGED_SYN] += 1
@@ -164,7 +166,7 @@ cdef int syn_arrives(CoreState *cs, Flow *f, Packet *p, int s) noexcept nogil:
         f.flags |= FLOW_REUSE_SYN
         return TCP_DONE
     if snd.flags & HALF_SYN:
-        f.other_isn = snd.isn
+        note_other_isn(f, s)
         receive_held(f, s, snd.isn + 1)
     adopt_syn(cs, f, p, s)
     if f.h[1 - s].flags & HALF_SYN:      # simultaneous open (RFC 9293 figure 7)
@@ -178,6 +180,16 @@ cdef int syn_arrives(CoreState *cs, Flow *f, Packet *p, int s) noexcept nogil:
     return TCP_DONE
 
 
+cdef bint turned_round(CoreState *cs, Flow *f, Packet *p, int s) noexcept nogil:
+    """The capture gave the handshake in another order: the SYN of an end picked up before it."""
+    cdef const Half *snd = &f.h[s]
+    if snd.flags & HALF_SYN or not snd.flags & HALF_SYNCED or snd.isn != p.seq:
+        return False
+    adopt_options(cs, f, p, s)
+    settle_scaling(f)
+    return True
+
+
 cdef uint8_t syn_scale(CoreState *cs, const Packet *p) noexcept nogil:
     cdef TcpOptions o
     tcpopt_parse(&o, p.l4 + 20, p.l4_len - 20)
@@ -187,12 +199,19 @@ cdef uint8_t syn_scale(CoreState *cs, const Packet *p) noexcept nogil:
 cdef void adopt_syn(CoreState *cs, Flow *f, Packet *p, int s) noexcept nogil:
     """Sequence numbers and options of a SYN or SYN-ACK."""
     cdef Half *snd = &f.h[s]
-    cdef TcpOptions o
     if not (snd.flags & HALF_SYNCED and snd.isn == p.seq):
         snd.isn = p.seq
         snd.nxt = p.seq + 1
         snd.top = snd.nxt
         snd.offset = 0
+    adopt_options(cs, f, p, s)
+    if p.payload_cap and not p.flags & ACK:
+        hold_syn_data(cs, f, p, s)
+
+
+cdef void adopt_options(CoreState *cs, Flow *f, Packet *p, int s) noexcept nogil:
+    cdef Half *snd = &f.h[s]
+    cdef TcpOptions o
     snd.flags = (snd.flags | HALF_SYN | HALF_SYNCED) & ~<uint16_t>(HALF_SCALING | HALF_INFERRED)
     tcpopt_parse(&o, p.l4 + 20, p.l4_len - 20)
     cs.counters[C_TCP_OPTIONS] += o.malformed
@@ -200,8 +219,6 @@ cdef void adopt_syn(CoreState *cs, Flow *f, Packet *p, int s) noexcept nogil:
     snd.scale = o.window_scale
     if o.has_window_scale:
         snd.flags |= HALF_SCALING
-    if p.payload_cap and not p.flags & ACK:
-        hold_syn_data(cs, f, p, s)
 
 
 cdef void hold_syn_data(CoreState *cs, Flow *f, Packet *p, int s) noexcept nogil:
@@ -220,17 +237,14 @@ cdef int synack_arrives(CoreState *cs, Flow *f, Packet *p, int s) noexcept nogil
     if f.flags & FLOW_ESTABLISHED:
         if f.flags & FLOW_REUSE_SYN and p.ack == f.reuse_isn + 1:
             return TCP_REOPEN_ANSWERED
-        if not snd.flags & HALF_SYN and snd.isn == p.seq:
-            adopt_syn(cs, f, p, s)       # the capture turned the handshake round
-            settle_scaling(f)
-        else:
+        if not turned_round(cs, f, p, s):
             retransmitted(cs, f, s)
         return TCP_DONE
     if not synack_acceptable(f, p, s):
         cs.counters[C_TCP_BAD_ACK] += 1
         return TCP_DONE
     if snd.flags & HALF_SYN and snd.isn != p.seq:
-        f.other_isn = snd.isn            # several SYN-ACKs: the client's ACK chooses
+        note_other_isn(f, s)             # several SYN-ACKs: the client's ACK chooses
     adopt_syn(cs, f, p, s)
     acknowledge(snd, p, 0)
     if p.ack == rcv.isn + 1:
@@ -252,10 +266,22 @@ cdef bint synack_acceptable(Flow *f, const Packet *p, int s) noexcept nogil:
         return True
     if seq_gt(p.ack, rcv.isn) and seq_le(p.ack, rcv.top):
         return True
-    if rcv.flags & HALF_SYN and p.ack == f.other_isn + 1:
+    if other_isn_acked(f, 1 - s, p.ack):
         choose_isn(f, 1 - s)
         return True
     return False
+
+
+cdef inline void note_other_isn(Flow *f, int side) noexcept nogil:
+    """An end begins anew before establishment: its peer may still answer the first."""
+    f.flags &= ~<uint32_t>(FLOW_OTHER_ISN * 3)
+    f.flags |= FLOW_OTHER_ISN << side
+    f.other_isn = f.h[side].isn
+
+
+cdef inline bint other_isn_acked(const Flow *f, int side, uint32_t ack) noexcept nogil:
+    return (f.flags & FLOW_OTHER_ISN << side and not f.flags & FLOW_ESTABLISHED
+            and ack == f.other_isn + 1)
 
 
 cdef void choose_isn(Flow *f, int side) noexcept nogil:
@@ -303,7 +329,7 @@ cdef bint first_ack(CoreState *cs, Flow *f, Packet *p, int s) noexcept nogil:
     elif rcv.flags & HALF_SYN and not seq_gt(p.ack, rcv.isn):
         cs.counters[C_TCP_BAD_ACK] += 1
         return False
-    elif rcv.flags & HALF_SYN and p.ack != rcv.nxt and p.ack == f.other_isn + 1:
+    elif p.ack != rcv.nxt and other_isn_acked(f, 1 - s, p.ack):
         choose_isn(f, 1 - s)
     acknowledge(snd, p, snd.scale)
     establish_if_agreed(cs, f)

@@ -50,10 +50,12 @@ cdef class EndpointBase:
     cdef uint8_t on_gap
     cdef uint8_t on_full
     cdef uint8_t touched                # somebody read, peeked or iterated
+    cdef uint8_t refused                # wanted, but no memory was left to keep it
     cdef uint8_t listed                 # on the pump's list of sides that are full
 
     cdef void attach(self, uint64_t position, uint64_t missing) noexcept
     cdef void detach(self) noexcept
+    cdef bint readable(self) except -1
     cdef void share_limit(self) noexcept
     cdef bint satisfied(self) noexcept
     cdef bint gap_ahead(self) noexcept
@@ -76,8 +78,10 @@ cdef class FlowBase:
     cdef FlowBase next_view             # chain of views of one flow
     cdef object task
     cdef list waiters                   # parkings of established() and closed()
+    cdef bint linked                    # in the chain of its flow
     cdef public object context          # the user's own
 
+    cdef void link(self) noexcept
     cdef void wake_waiters(self) noexcept
     cdef object datagram(self)
 

@@ -2,6 +2,7 @@
 (aiomos/_flow.py, aiomos/_endpoint.py)."""
 cimport cython
 from cpython.bytes cimport PyBytes_AsString, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.ref cimport Py_INCREF
 from libc.stdint cimport uint16_t, uint64_t
 from libc.string cimport memcpy
 
@@ -76,8 +77,12 @@ cdef class EndpointBase:
             cursor_detach(&self.cursor)
             flow_unpin(self.core.state, self.fl)
 
+    def __init__(self):
+        raise TypeError("endpoints are made by the engine: take flow.client or flow.server")
+
     cdef void attach(self, uint64_t position, uint64_t missing) noexcept:
-        if self.fl.stream[self.side] != NULL:
+        self.refused = self.fl.stream[self.side] == NULL
+        if not self.refused:
             cursor_attach(&self.cursor, self.fl.stream[self.side], position, missing)
             self.share_limit()
 
@@ -104,11 +109,13 @@ cdef class EndpointBase:
         return self.cursor.stream.flags & (STREAM_EOF | STREAM_ENDED) != 0 or self.gap_ahead()
 
     cdef bint gap_ahead(self) noexcept:
-        return (self.cursor.gaps_passed
+        return (self.cursor.own.length != 0 or self.cursor.gaps_passed
                 < self.cursor.stream.marks_gone + self.cursor.stream.n_marks)
 
     cdef bint changed(self) noexcept:
         if self.cursor.stream == NULL:
+            if self._parking is not None:
+                self._parking.wake()
             return False
         if self._parking is not None and self._parking.waiter is not None and self.satisfied():
             self._parking.wake()
@@ -123,11 +130,24 @@ cdef class EndpointBase:
         """Something to await until `want` bytes, a gap or the end are here."""
         if self._parking is None:
             self.make_parking()
+        if self._parking.waiting():
+            return self._parking        # awaiting it says what is wrong; the first stays as it is
         self.want = want
         self.touched = True
         if self.cursor.stream != NULL:
             self.share_limit()
         return self._parking
+
+    cdef bint readable(self) except -1:
+        """Whether there is a stream to look at. From here on the side counts as read."""
+        self.touched = True
+        if self.fl.protocol == PROTO_UDP:
+            raise TypeError("a UDP flow gives datagrams: async for datagram in flow")
+        if self.cursor.stream != NULL:
+            return True
+        if self.refused:
+            raise FlowEvicted("no memory was left to keep this side")
+        return False
 
     # -- bytes --
 
@@ -141,8 +161,7 @@ cdef class EndpointBase:
     cdef object take(self, uint64_t n):
         cdef uint64_t here
         self.want = 1
-        self.touched = True
-        if self.cursor.stream == NULL:
+        if not self.readable():
             return b""
         while True:
             here = cursor_available(&self.cursor)
@@ -163,8 +182,7 @@ cdef class EndpointBase:
         Nobody is woken for less than a limit of bytes, a gap or the end.
         """
         cdef uint64_t here
-        self.touched = True
-        while self.cursor.stream != NULL:
+        while self.readable():
             here = cursor_available(&self.cursor)
             if not self.gap_ahead():
                 if self.cursor.stream.flags & (STREAM_EOF | STREAM_ENDED):
@@ -172,10 +190,8 @@ cdef class EndpointBase:
                 if here >= self.limit:
                     blocks.append(self.cut(here))
                 break
-            if self.on_gap != ON_GAP_SKIP and (here or blocks):
+            if here or blocks:               # no result spans a gap
                 return self.last_block(blocks, here)
-            if here:
-                blocks.append(self.cut(here))
             self.pass_gap()
         if self.cursor.stream == NULL:
             return b"".join(blocks)
@@ -199,6 +215,9 @@ cdef class EndpointBase:
         self.time_ns = cursor_time(&self.cursor, n - 1)
         cursor_consume(&self.cursor, n)
         self.cursor.stream.flags &= ~<uint16_t>STREAM_UNREAD
+        if self.cursor.limit != self.limit:
+            self.want = 1               # what raised the limit has been served
+            self.share_limit()
         return data
 
     cdef object end_of_stream(self):
@@ -233,12 +252,12 @@ cdef class EndpointBase:
             return None
         gap = gap_tuple(mark)
         cursor_pass_gap(&self.cursor)
+        self.cursor.stream.flags &= ~<uint16_t>STREAM_UNREAD
         return gap
 
     def _here(self):
         """Bytes that can be taken before the next gap or the end."""
-        self.touched = True
-        return 0 if self.cursor.stream == NULL else cursor_available(&self.cursor)
+        return cursor_available(&self.cursor) if self.readable() else 0
 
     def _blocked(self):
         """What stands behind the bytes at hand: 0 more may come, 1 a gap, 2 the end."""
@@ -266,8 +285,7 @@ cdef class EndpointBase:
     def _peek(self, uint64_t start, uint64_t n):
         """Up to n bytes at hand, from start bytes behind the cursor on, not consumed."""
         cdef uint64_t here
-        self.touched = True
-        if self.cursor.stream == NULL:
+        if not self.readable():
             return b""
         here = cursor_available(&self.cursor)
         if start >= here:
@@ -276,8 +294,10 @@ cdef class EndpointBase:
                                          min(n, here - start))
 
     def _drop(self, uint64_t n):
-        """Consumes n bytes at hand without making an object of them."""
-        cursor_consume(&self.cursor, n)
+        """Consumes up to n bytes at hand without making an object of them."""
+        if self.readable():
+            cursor_consume(&self.cursor, min(n, cursor_available(&self.cursor)))
+            self.cursor.stream.flags &= ~<uint16_t>STREAM_UNREAD
 
     def stop(self):
         """Reads no more of this side: what came and comes is counted, not kept."""
@@ -293,6 +313,11 @@ cdef class EndpointBase:
             self.on_gap = on_gap
         if on_full is not None:
             self.on_full = on_full
+
+    @property
+    def _stopped(self):
+        """Whether this side is not read, or not any more."""
+        return self.cursor.stream == NULL
 
     @property
     def skips_gaps(self):
@@ -426,9 +451,22 @@ cdef FlowBase flow_view_new(object cls, object endpoint_class, Core core, Flow *
 cdef class FlowBase:
     """Engine side of a flow."""
 
+    def __init__(self):
+        raise TypeError("flows are made by the engine")
+
     def __dealloc__(self):
         if self.fl != NULL:
             flow_unpin(self.core.state, self.fl)
+
+    cdef void link(self) noexcept:
+        """Into the chain of the flow, which holds it until its handler has ended."""
+        if self.linked:
+            return
+        self.linked = True
+        Py_INCREF(self)
+        if self.fl.views != NULL:
+            self.next_view = <FlowBase>self.fl.views
+        self.fl.views = <void *>self
 
     cdef void wake_waiters(self) noexcept:
         cdef Parking parking
@@ -442,6 +480,7 @@ cdef class FlowBase:
         """Something to await until the state of the flow changes."""
         cdef Parking parking = Parking.__new__(Parking)
         parking.queue = self.queue
+        self.link()
         if self.waiters is None:
             self.waiters = []
         self.waiters.append(parking)
@@ -451,6 +490,8 @@ cdef class FlowBase:
         """(data, time, sender) of the next datagram; None: none is here."""
         cdef EndpointBase e = self.client
         cdef DatagramHeader header
+        if e.refused:
+            raise FlowEvicted("no memory was left to keep this flow's datagrams")
         if e.cursor.stream == NULL or cursor_available(&e.cursor) < sizeof(DatagramHeader):
             return None
         memcpy(&header, cursor_data(&e.cursor), sizeof(DatagramHeader))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import sys
 from pathlib import Path
 
@@ -301,6 +302,24 @@ def test_syn_sent_ack_before_the_synack_was_seen_establishes(driver, talk):
     assert driver.flows[0].items == ([b"early"], [b"fine"])
     assert driver.flows[0].mss == (0, 1300)
     assert len(driver.flows) == 1
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations(range(4))))
+def test_handshake_and_first_data_in_any_order_are_one_flow(driver, talk, order):
+    frames = [
+        talk.segment(CLIENT, SYN, options=mss(1111)),
+        talk.segment(SERVER, SYN | ACK, options=mss(2222)),
+        talk.segment(CLIENT, ACK),
+        talk.segment(CLIENT, ACK, b"first "),
+    ]
+    for i in order:
+        talk.give(frames[i])
+    talk.s(b"answer")
+    talk.c(b"second")
+    assert len(driver.flows) == 1
+    assert driver.flows[0].items == ([b"first second"], [b"answer"])
+    assert driver.flows[0].mss == (1111, 2222)
+    assert driver.flows[0].client[1] == 40000
 
 
 # ---- data on the SYN --------------------------------------------------------
