@@ -676,3 +676,15 @@ cdef class CoreDriver:
 
     def usage(self):
         return self.core.usage()
+
+    def timers(self):
+        """Now, the wheel's tick and next tick, and {entry: (slot, due tick)}."""
+        cdef Wheel *w = &self.core.state.wheel
+        cdef uint32_t slot, i
+        found = {}
+        for slot in range(1025):
+            i = w.head[slot]
+            while i:
+                found[i] = (slot, w.flows[i].timer_tick)
+                i = w.flows[i].timer_next
+        return self.core.state.now, w.tick, w.next_tick, found

@@ -539,8 +539,6 @@ cdef class Pump:
                 loop.should_yield()
                 return True
             count += 1
-            if result == CYCLE_EMPTY:
-                loop.should_yield()         # a signal ends the wait for a pipe: let the loop look
             if result != CYCLE_WORKED or has_ready() or self.queue.foreign_waiters != foreign:
                 return True
             if count % CYCLES_BETWEEN_SIGNALS == 0:

@@ -240,8 +240,9 @@ cdef bint somebody_passed(const Stream *s) noexcept nogil:
 
 
 cdef void stream_gap(Stream *s, uint64_t length, uint32_t cause) noexcept nogil:
-    """A gap behind the last byte. Adjacent ones of one cause are one; so are all of them
-    when memory for the list is refused. No gap is ever forgotten: bytes are only taken
+    """A gap behind the last byte. What slow readers lose in one place is one gap; others stay
+    apart, for whether their reader has met the first of two depends on the burst. Where memory
+    for the list is refused, adjacent ones are one. No gap is ever forgotten: bytes are only taken
     behind one (stream_append) when there is room for the next."""
     cdef GapMark *last
     cdef uint64_t position = stream_end(s)
@@ -253,7 +254,7 @@ cdef void stream_gap(Stream *s, uint64_t length, uint32_t cause) noexcept nogil:
         return
     last = &s.marks[s.n_marks - 1] if s.n_marks else NULL
     if last != NULL and last.position == position:
-        if last.cause == cause and not somebody_passed(s):
+        if cause == GAP_SLOW_READER == last.cause and not somebody_passed(s):
             last.length += length
             return
         if not room_for_mark(s):

@@ -326,11 +326,11 @@ cdef bint first_ack(CoreState *cs, Flow *f, Packet *p, int s) noexcept nogil:
     cdef Half *rcv = &f.h[1 - s]
     if not rcv.flags & HALF_SYNCED:
         infer(f, 1 - s, p.ack)
+    elif p.ack != rcv.nxt and other_isn_acked(f, 1 - s, p.ack):
+        choose_isn(f, 1 - s)
     elif rcv.flags & HALF_SYN and not seq_gt(p.ack, rcv.isn):
         cs.counters[C_TCP_BAD_ACK] += 1
         return False
-    elif p.ack != rcv.nxt and other_isn_acked(f, 1 - s, p.ack):
-        choose_isn(f, 1 - s)
     acknowledge(snd, p, snd.scale)
     establish_if_agreed(cs, f)
     if seq_gt(p.ack, rcv.nxt) or rcv.flags & HALF_FIN:

@@ -69,11 +69,23 @@ def records(source, **options):
     return {
         "lines": lines,
         "bytes": bytes_of,
-        "gaps": sorted(gaps),
+        "gaps": joined(sorted(gaps)),
         "packets": packets.hexdigest(),
         "received": summary.received,
         "counters": dict(summary.counters),
     }
+
+
+def joined(gaps):
+    """Gaps with nothing between them as one: a reader between the two meets them by turns."""
+    found = []
+    for flow, side, offset, length, cause in gaps:
+        last = found[-1] if found else None
+        if last and (*last[:2], last[2] + last[3], last[4]) == (flow, side, offset, cause):
+            found[-1] = (flow, side, last[2], last[3] + length, cause)
+        else:
+            found.append((flow, side, offset, length, cause))
+    return found
 
 
 def sources(frames, **fixed):

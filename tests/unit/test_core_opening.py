@@ -196,10 +196,11 @@ def test_syn_sent_several_synacks_the_clients_ack_chooses_the_last(driver, talk)
     assert driver.flows[0].half[SERVER]["isn"] == 500_000
 
 
-def test_syn_sent_several_synacks_the_clients_ack_chooses_the_first(driver, talk):
+@pytest.mark.parametrize("second", [123_456, 987_654])
+def test_syn_sent_several_synacks_the_clients_ack_chooses_the_first(driver, talk, second):
     talk.c(flags=SYN)
     talk.s(flags=SYN | ACK)
-    other(talk, SERVER, 123_456)
+    other(talk, SERVER, second)
     talk.s(flags=SYN | ACK)
     other(talk, SERVER, 500_000)
     talk.c()
@@ -216,6 +217,16 @@ def test_syn_sent_synack_of_something_else_is_ignored(driver, talk):
     talk.s(flags=SYN | ACK)
     talk.c()
     exchange(driver, talk)
+
+
+def test_syn_received_ack_of_one_is_no_earlier_isn_of_zero(driver):
+    talk = Talk(driver.input, isn=(0xFFFF0000, 2**31))
+    talk.c(flags=SYN)
+    talk.c(b"abc", ack=5)
+    talk.s(ack=1 - talk.ends[CLIENT].number(0))
+    talk.c(b"def")
+    assert driver.flows[0].half[CLIENT]["isn"] == 0xFFFF0000
+    assert driver.flows[0].data(CLIENT) == b"abcdef"
 
 
 def test_syn_received_ack_of_nothing_is_ignored(driver, talk):
