@@ -49,6 +49,7 @@ SWEEP_AFTER = 4_096  # timers made during one advance before asyncio must sweep 
 LONGEST_BLOCK = 3_600.0  # real seconds; epoll takes no infinity, which a patience may be
 NEVER_NS = 4 * 10**18  # 126 years after the start: later timers (infinity too) never fire
 COARSE_NS = 2**22 * 10**9  # 48 days: from here on a float of seconds does not hold half a ns
+_TICK = 1e-9  # seconds
 _HALF_NS = 0.5e-9  # seconds; the loop fires timers up to this much early: the nearest nanosecond
 
 _Ts = TypeVarTuple("_Ts")
@@ -220,6 +221,10 @@ class ReplayLoop(WorkingLoop):
     ) -> asyncio.TimerHandle:
         """As in asyncio; every timer of the loop comes through here."""
         self._created += 1
+        if when > (now := self.time()):
+            # Later by less than a ns is later all the same: time goes on to it, or whoever sleeps
+            # up to a deadline would find it not yet reached for ever.
+            when = max(when, now + _TICK)
         return super().call_at(_due(when, self._created), callback, *args, context=context)
 
     def next_due_ns(self) -> int | None:

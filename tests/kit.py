@@ -9,9 +9,10 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-import aiomos
 import pytest
 from craft import MILLISECOND, SECOND, START, Talk
+
+import aiomos
 
 #: Both ways of running handlers. A test that takes `tasks` hands it on to `play`.
 both_tasks = pytest.mark.parametrize("tasks", ["engine", "asyncio"])
@@ -61,9 +62,7 @@ def tape_of(*scripts: Script) -> Tape:
     return tape
 
 
-def play(
-    app: Any, *scripts: Script, tasks: str = "engine", **options: Any
-) -> aiomos.Summary:
+def play(app: Any, *scripts: Script, tasks: str = "engine", **options: Any) -> aiomos.Summary:
     """Runs an app, or one handler, over conversations."""
     return aiomos.run(app, tape_of(*scripts).source(), tasks=tasks, **options)
 

@@ -9,7 +9,7 @@ from aiomos._engine.limits cimport CLIENT, SERVER
 from aiomos._engine.state cimport (C_FLOWS, C_FLOWS_CLOSED, C_MEMORY, C_TABLE_FULL,
                                    HOOK_FLOW_END, HOOK_FLOW_START, RECORD_CLOSE, RECORD_SIDE,
                                    RECORD_START, Record, hook_fn, record_add)
-from aiomos._engine.stream cimport (STREAM_ENDED, STREAM_PLACED, STREAM_STOPPED, STREAM_TOLD, Stream,
+from aiomos._engine.stream cimport (STREAM_ENDED, STREAM_STOPPED, STREAM_TOLD, Stream,
                                     stream_drop, stream_end, stream_new)
 from aiomos._engine.timers cimport wheel_arm, wheel_disarm
 from aiomos._engine.wire cimport packet_dst, packet_src

@@ -18,7 +18,6 @@ cdef enum:
     STREAM_UNREAD = 64        # filled up before anybody read it: what follows is one gap
     STREAM_TOLD = 8           # the bridge has a record about it in this burst
     STREAM_ENDED = 32         # the flow is over, with or without a FIN of this side
-    STREAM_PLACED = 256       # a reader begins at the end: the next gap stands for itself
     STREAM_CRAMPED = 128      # the list of gaps is full: room for one more comes before any byte
 
 # Bytes of a frame: contiguous at data, or (data NULL) somewhere in its chain.

@@ -176,10 +176,11 @@ cdef Flow *wheel_pop(Wheel *w, int64_t now_ns) noexcept nogil:
             w.tick = max(w.tick, now)
             return NULL
         w.tick = tick
-        if level:
-            cascade(w, level)
-        else:
+        if level == 0:
             fire(w)
+        while level:        # the lower slots that begin here as well: they are not looked for again
+            cascade(w, level)
+            level -= 1
     f = &w.flows[w.head[SLOT_FIRING]]
     wheel_disarm(w, f)
     return f

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 sys.path.append(str(Path(__file__).parents[1]))
-from aiomos._loader import load_app
 from kit import aiomos_command
+
+from aiomos._loader import load_app
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))

@@ -15,9 +15,10 @@ from pathlib import Path
 import pytest
 
 sys.path.append(str(Path(__file__).parents[1]))
-import aiomos
 import uvloop
 from kit import Notes, both_tasks, play, tape_of, whole
+
+import aiomos
 
 pytestmark = both_tasks
 
@@ -286,9 +287,7 @@ def redis_server():
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     arguments = ("--bind", "127.0.0.1", "--save", "", "--appendonly", "no")
-    server = subprocess.Popen(
-        [program, "--port", str(port), *arguments], stdout=subprocess.DEVNULL
-    )
+    server = subprocess.Popen([program, "--port", str(port), *arguments], stdout=subprocess.DEVNULL)
     try:
         wait_for_port(port)
         yield port

@@ -14,9 +14,10 @@ from pathlib import Path
 import pytest
 
 sys.path.append(str(Path(__file__).parents[1]))
+from kit import aiomos_command
+
 import aiomos
 from aiomos.flows import make_app, writer_of
-from kit import aiomos_command
 
 ROOT = Path(__file__).parents[2]
 CAPTURES = ROOT / "tests" / "captures"

@@ -65,7 +65,7 @@ class Model:
         self.early = {i: byte for i, byte in self.early.items() if i < offset}
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(isn=isns, steps=st.lists(st.one_of(adds, adds, adds, others), max_size=40))
 def test_any_steps_are_as_the_dictionary_says(isn, steps):
     store, model = StreamHook(), Model()
@@ -105,7 +105,7 @@ def held(store, isn: int) -> dict[int, int]:
     return found
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(
     isn=isns,
     seed=st.randoms(use_true_random=False),

@@ -20,10 +20,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 sys.path.append(str(Path(__file__).parents[1]))
+from craft import ACK, FIN, RST, START, Talk
+
 import aiomos
 from aiomos._engine.source import read_all
 from aiomos.flows import make_app
-from craft import ACK, FIN, RST, START, Talk
 
 CAPTURES = Path(__file__).parents[1] / "captures"
 OWN = sorted(p for p in CAPTURES.iterdir() if ".pcap" in p.name)
@@ -69,23 +70,11 @@ def records(source, **options):
     return {
         "lines": lines,
         "bytes": bytes_of,
-        "gaps": joined(sorted(gaps)),
+        "gaps": sorted(gaps),
         "packets": packets.hexdigest(),
         "received": summary.received,
         "counters": dict(summary.counters),
     }
-
-
-def joined(gaps):
-    """Gaps with nothing between them as one: a reader between the two meets them by turns."""
-    found = []
-    for flow, side, offset, length, cause in gaps:
-        last = found[-1] if found else None
-        if last and (*last[:2], last[2] + last[3], last[4]) == (flow, side, offset, cause):
-            found[-1] = (flow, side, last[2], last[3] + length, cause)
-        else:
-            found.append((flow, side, offset, length, cause))
-    return found
 
 
 def sources(frames, **fixed):

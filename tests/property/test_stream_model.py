@@ -157,6 +157,6 @@ class CrampedMachine(StreamMachine):
 
 
 TestStream = StreamMachine.TestCase
-TestStream.settings = settings(max_examples=150, stateful_step_count=30, deadline=None)
+TestStream.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
 TestCramped = CrampedMachine.TestCase
-TestCramped.settings = settings(max_examples=150, stateful_step_count=30, deadline=None)
+TestCramped.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)

@@ -10,15 +10,25 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 TICK = 1 << 20
 FARTHEST = 0x7FFFFFFE
 ENTRIES = 12
-T0 = 1_700_000_000_000_000_000
+# Shortly before a tick at which slots of all levels begin.
+T0 = (97 << 24) * TICK - 50_000 * TICK
 
 entries = st.integers(1, ENTRIES)
 waits = st.one_of(
     st.integers(-10 * TICK, 600 * TICK),
     st.sampled_from([n * TICK for n in (255, 256, 257, 65535, 65536, 65537, 1 << 24)]),
+    st.builds(
+        lambda turns, more: (50_000 + (turns << 16) + more) * TICK,
+        st.integers(0, 600),
+        st.integers(-2, 20_000),
+    ),
     st.integers(0, 1 << 55),
 )
-steps = st.one_of(st.integers(0, 300 * TICK), st.integers(0, 1 << 50), st.integers(0, 1 << 58))
+steps = st.one_of(
+    st.integers(0, 300 * TICK),
+    st.just(50_000 * TICK),
+    st.just(65_536 * TICK),
+    st.integers(0, 1 << 50), st.integers(0, 1 << 58))
 
 
 class WheelMachine(RuleBasedStateMachine):
@@ -91,6 +101,8 @@ class WheelMachine(RuleBasedStateMachine):
         self.now += step
         if i := self.wheel.pop(self.now):
             self.took(i)
+        else:
+            self.nothing_is_left()
 
     def nothing_is_left(self) -> None:
         assert not self.firing
@@ -105,4 +117,4 @@ class WheelMachine(RuleBasedStateMachine):
 
 
 TestWheel = WheelMachine.TestCase
-TestWheel.settings = settings(max_examples=200, stateful_step_count=40, deadline=None)
+TestWheel.settings = settings(max_examples=80, stateful_step_count=40, deadline=None)

@@ -17,10 +17,11 @@ from pathlib import Path
 import pytest
 
 sys.path.append(str(Path(__file__).parents[1]))
-import aiomos
-from aiomos._engine.source import read_all
-from craft import ethernet
+from craft import datagram, ethernet
 from kit import START, Tape, aiomos_command, tape_of, whole
+
+import aiomos
+from aiomos._engine.source import RawFrame, read_all
 
 APP = """
 import aiomos
@@ -97,7 +98,7 @@ def bad_inputs(tmp_path):
     (tmp_path / "empty.pcap").write_bytes(b"")
     (tmp_path / "short.pcap").write_bytes(b"\xd4\xc3\xb2\xa1\x02\x00")
     with aiomos.Writer(tmp_path / "usb.pcap", format="pcap") as writer:
-        writer.write(aiomos._engine.source.RawFrame(b"x" * 60, START, 60, 220))
+        writer.write(RawFrame(b"x" * 60, START, 60, 220))
     return {
         "missing": (tmp_path / "missing.pcap", "no such file"),
         "directory": (tmp_path, "irectory"),
@@ -151,7 +152,7 @@ def test_unknown_digest_is_one_line(capture):
 def test_unknown_link_type_among_others_is_counted_not_refused(tmp_path):
     path = tmp_path / "mixed.pcapng"
     with aiomos.Writer(path, format="pcapng") as writer:
-        writer.write(aiomos._engine.source.RawFrame(b"x" * 60, START, 60, 220))
+        writer.write(RawFrame(b"x" * 60, START, 60, 220))
         for frame in tape_of(whole(b"abc")).in_order():
             writer.write(frame)
     done = aiomos_command("flows", path, "--format", "jsonl", "-q")
@@ -322,8 +323,6 @@ def test_flows_writes_into_a_file(tmp_path, capture):
 
 
 def test_flows_lists_udp_when_asked(tmp_path):
-    from craft import datagram
-
     tape = Tape()
     tape.add(datagram(b"question"), START)
     tape.add(datagram(b"answers", ("10.0.0.2", 53), ("10.0.0.1", 5000)), START + 1000)
@@ -397,9 +396,7 @@ def test_handler_that_raises_is_told_with_its_traceback_and_the_run_goes_on(tmp_
 def long_capture(tmp_path):
     tape = Tape()
     for number in range(3000):
-        tape.talk(
-            whole(b"a"), client=("10.0.0.1", 1024 + number), at=START + number * 10_000_000
-        )
+        tape.talk(whole(b"a"), client=("10.0.0.1", 1024 + number), at=START + number * 10_000_000)
     return tape.write(tmp_path / "long.pcap")
 
 
@@ -428,7 +425,7 @@ def test_interrupt_in_the_middle_ends_with_the_summary(tmp_path, capture, number
     )
     content = tape_of(lambda t: (t.handshake(), t.c(b"abc"))).write(tmp_path / "p.pcap")
     command = [sys.executable, "-m", "aiomos.cli", "run", str(path), "-r", "-"]
-    pipes = {name: subprocess.PIPE for name in ("stdin", "stdout", "stderr")}
+    pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
     with subprocess.Popen(command, **pipes) as process:
         process.stdin.write(content.read_bytes())
         process.stdin.flush()

@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 
 sys.path.append(str(Path(__file__).parents[1]))
-import aiomos
 from craft import ACK, CLIENT, FIN, RST, SERVER
 from kit import Notes, both_tasks, play, said
+
+import aiomos
 
 pytestmark = both_tasks
 

@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 
 sys.path.append(str(Path(__file__).parents[1]))
-import aiomos
 from craft import ACK, CLIENT, FIN, RST, SERVER, START, SYN
 from kit import Notes, Tape, both_tasks, play, tape_of, whole
+
+import aiomos
 
 pytestmark = both_tasks
 
@@ -423,9 +424,7 @@ def test_side_left_out_is_followed_by_numbers_only(tasks, side):
 
     @app.tcp(sides=side)
     async def handler(flow):
-        read, left = (
-            (flow.client, flow.server) if side == "client" else (flow.server, flow.client)
-        )
+        read, left = (flow.client, flow.server) if side == "client" else (flow.server, flow.client)
         notes.append(await read.read())
         notes.append(await left.read())
         notes.append((left.buffered, left.received, left.fin_seen))

@@ -63,6 +63,17 @@ def test_armed_in_the_past_fires_at_once():
     assert fired(wheel, T0) == [1]
 
 
+@pytest.mark.parametrize("boundary", [1 << 16, 1 << 24])
+def test_slots_of_two_levels_that_begin_together_both_fire(boundary):
+    """A level's slot is spread when the wheel reaches it; so must be the lower one there."""
+    turn = (T0 // TICK // boundary + 1) * boundary
+    wheel = wheel_at((turn - boundary * 3 // 4) * TICK)
+    wheel.arm(1, (turn + 5) * TICK)
+    wheel.arm(2, (turn + boundary // 2) * TICK)
+    assert fired(wheel, (turn + 6) * TICK) == [1]
+    assert fired(wheel, (turn + boundary) * TICK) == [2]
+
+
 def test_armed_several_fire_in_order_of_their_ticks():
     wheel = wheel_at(n=100)
     waits = [(i * 7919 % 100 + 1) * 37 * SECOND for i in range(100)]

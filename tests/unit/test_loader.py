@@ -1,0 +1,84 @@
+"""Finding the app that a command line names."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+
+import aiomos
+from aiomos._loader import load_app
+
+ONE = "import aiomos\napp = aiomos.App()\n"
+
+
+@pytest.fixture(autouse=True)
+def _own_modules(monkeypatch, tmp_path):
+    """Modules that a test imports are forgotten; the working folder is its own."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    before = set(sys.modules)
+    yield
+    for name in set(sys.modules) - before:
+        del sys.modules[name]
+
+
+def write(tmp_path, text, name="loaded.py"):
+    (tmp_path / name).write_text(text)
+    return name
+
+
+def test_file_without_a_name_gives_its_app(tmp_path):
+    write(tmp_path, ONE)
+    assert isinstance(load_app("loaded.py"), aiomos.App)
+    assert isinstance(load_app(str(tmp_path / "loaded.py")), aiomos.App)
+
+
+def test_module_is_found_in_the_working_folder(tmp_path):
+    write(tmp_path, ONE)
+    assert load_app("loaded:app") is load_app("loaded")
+
+
+def test_only_app_is_found_whatever_its_name(tmp_path):
+    write(tmp_path, "import aiomos\nmine = aiomos.App()\n")
+    assert isinstance(load_app("loaded.py"), aiomos.App)
+
+
+def test_coroutine_function_handler_is_an_app(tmp_path):
+    write(tmp_path, "async def handler(flow): pass\n")
+    assert len(load_app("loaded.py").flow_rules) == 1
+
+
+def test_name_may_have_dots(tmp_path):
+    write(tmp_path, "import aiomos\nclass Space:\n    inner = aiomos.App()\n")
+    assert isinstance(load_app("loaded.py:Space.inner"), aiomos.App)
+
+
+def test_file_may_import_its_neighbour(tmp_path):
+    write(tmp_path, "value = 1\n", "neighbour.py")
+    write(tmp_path, "import neighbour\n" + ONE)
+    assert isinstance(load_app("loaded.py"), aiomos.App)
+
+
+@pytest.mark.parametrize(
+    ("text", "spec", "said"),
+    [
+        ("x = 1\n", "loaded.py", "has no app"),
+        (ONE, "loaded.py:other", "has no 'other'"),
+        (ONE + "other = aiomos.App()\ndel app\nthird = aiomos.App()\n", "loaded.py", "2 apps"),
+        ("x = 1\n", "loaded.py:x", "neither"),
+        ("def handler(flow): pass\n", "loaded.py", "neither"),
+        ("1 +\n", "loaded.py", r"invalid syntax \(line 1\)"),
+        ("\n\nx = y\n", "loaded.py", r"NameError: .* \(line 3 of loaded.py\)"),
+        ("raise SystemExit(3)\n", "loaded.py", "SystemExit: 3"),
+        ("", "absent.py", "no such file"),
+        ("", "no_such_module_at_all", "no_such_module_at_all"),
+        ("", "", "cannot import"),
+    ],
+)
+def test_what_is_no_app_is_told_in_one_line_that_names_it(tmp_path, text, spec, said):
+    write(tmp_path, text)
+    with pytest.raises(aiomos.AppError, match=said) as caught:
+        load_app(spec)
+    assert "\n" not in str(caught.value)
+    assert spec.partition(":")[0] in str(caught.value)

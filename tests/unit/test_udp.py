@@ -1,0 +1,97 @@
+"""UDP flows: datagrams of both ends in order, until no more come."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.append(str(Path(__file__).parents[1]))
+from craft import SECOND, START, datagram
+from kit import Tape, both_tasks
+
+import aiomos
+
+pytestmark = both_tasks
+A, B = ("10.0.0.1", 5000), ("10.0.0.2", 53)
+
+
+def tape(*words):
+    """(sender, seconds, bytes) as frames; the first sender is the client."""
+    tape = Tape()
+    for sender, seconds, data in words:
+        ends = (A, B) if sender == "client" else (B, A)
+        tape.add(datagram(data, *ends), START + round(seconds * SECOND))
+    return tape
+
+
+def flows_of(tape, *, tasks, filter=None, **options):
+    app, flows = aiomos.App(), []
+
+    @app.udp(filter)
+    async def handler(flow):
+        found = [flow.protocol, flow.client.port, flow.server.port]
+        flows.append(found)
+        async for datagram in flow:
+            found.append((datagram.sender, datagram.data, round(datagram.time - START / 1e9, 3)))
+        found.append(flow.close_reason)
+
+    summary = aiomos.run(app, tape.source(), tasks=tasks, **options)
+    assert summary.handler_errors == 0
+    return flows
+
+
+@pytest.mark.parametrize("burst", [1, 64])
+def test_datagrams_of_both_ends_come_in_order_of_arrival(tasks, burst):
+    words = [("client", 0, b"who?"), ("server", 0.5, b"me"), ("client", 0.75, b"")]
+    assert flows_of(tape(*words), tasks=tasks, burst=burst) == [
+        ["udp", 5000, 53]
+        + [("client", b"who?", 0), ("server", b"me", 0.5), ("client", b"", 0.75)]
+        + ["CAPTURE_END"]
+    ]
+
+
+def test_idle_flow_ends_and_the_next_datagram_begins_a_new_one(tasks):
+    words = [("client", 0, b"one"), ("client", 59, b"two"), ("client", 120, b"three")]
+    found = flows_of(tape(*words), tasks=tasks)
+    assert found == [
+        ["udp", 5000, 53, ("client", b"one", 0), ("client", b"two", 59), "TIMEOUT"],
+        ["udp", 5000, 53, ("client", b"three", 120), "CAPTURE_END"],
+    ]
+
+
+def test_filter_is_judged_once_a_flow_from_client_to_server(tasks):
+    words = [("client", 0, b"who?"), ("server", 0.5, b"me")]
+    assert len(flows_of(tape(*words), tasks=tasks, filter="dst port 53")) == 1
+    assert flows_of(tape(*words), tasks=tasks, filter="dst port 5000") == []
+
+
+def test_large_datagrams_read_late_are_whole(tasks):
+    app, sizes = aiomos.App(), []
+
+    @app.udp()
+    async def handler(flow):
+        await asyncio.sleep(0.65)
+        sizes.extend([len(datagram.data) async for datagram in flow])
+
+    words = [("client", n / 10, b"x" * 1000 * n) for n in range(10)]
+    aiomos.run(app, tape(*words).source(), tasks=tasks)
+    assert sizes == [1000 * n for n in range(10)]
+
+
+def test_tcp_handlers_do_not_get_udp_flows_nor_the_other_way_round(tasks):
+    app, seen = aiomos.App(), []
+
+    @app.tcp()
+    async def tcp(flow):
+        seen.append(flow.protocol)
+
+    aiomos.run(app, tape(("client", 0, b"a")).source(), tasks=tasks)
+    assert seen == []
+
+
+def test_datagram_is_frozen(tasks):
+    with pytest.raises(AttributeError):
+        aiomos.Datagram(b"", 0.0, "client").data = b"x"
