@@ -33,8 +33,8 @@ class Endpoint(EndpointBase):
     async def read(self, n: int = -1) -> bytes:
         """Read up to ``n`` bytes, or everything up to the end if ``n`` is negative.
 
-        Waits until at least one byte is there; ``b""`` means the end. With ``n`` negative a
-        gap ends the result under ``on_gap="raise"`` and is passed over under ``"skip"``.
+        Waits until at least one byte is there; ``b""`` means the end. No result
+        spans a gap: with ``n`` negative, a gap ends it as the end does.
         """
         if n > 0:
             while (data := self._take(n)) is None:

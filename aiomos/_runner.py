@@ -534,7 +534,6 @@ def _signals(engine: Engine) -> Iterator[None]:
     for number in taken:
         loop.add_signal_handler(number, stop)
         signal.siginterrupt(number, True)  # a read that waits for a pipe must return
-        signal.siginterrupt(number, True)  # a wait for a pipe ends too
     try:
         yield
     finally:

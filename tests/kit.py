@@ -101,7 +101,7 @@ def aiomos_command(*args: str | Path, **options: Any) -> subprocess.CompletedPro
     """Runs the command line; its output as bytes."""
     command = [sys.executable, "-m", "aiomos.cli", *map(str, args)]
     options = {"capture_output": True, "timeout": 60} | options
-    return subprocess.run(command, **options)
+    return subprocess.run(command, check=False, **options)
 
 
 async def pause(seconds: float) -> None:

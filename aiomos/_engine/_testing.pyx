@@ -9,6 +9,8 @@ from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy, memset
 
+from itertools import pairwise
+
 from aiomos._engine import names
 from aiomos._engine.assembler cimport asm_add, asm_drain, asm_truncate
 from aiomos._engine.clock cimport Clock, clock_needs_next, clock_step
@@ -22,15 +24,15 @@ from aiomos._engine.limits cimport CLIENT, PROTO_TCP, PROTO_UDP, SERVER
 from aiomos._engine.pool cimport Pool, pool_clear, pool_get, pool_init, pool_put
 from aiomos._engine.seq cimport seq_diff, seq_ge, seq_gt, seq_le, seq_lt
 from aiomos._engine.shim cimport AIO_BURST_MAX, aio_frame, aio_seg
-from aiomos._engine.state cimport (HOOK_FLOW_START, RECORD_CLOSE, RECORD_DATAGRAM,
-                                   RECORD_ESTABLISHED, RECORD_START, Record, records_full)
-from aiomos._engine.stream cimport (STREAM_ENDED, STREAM_EOF, STREAM_STOPPED, Cursor, GapMark,
-                                    Span, Stream, cursor_attach, cursor_available,
-                                    cursor_consume, cursor_data, cursor_detach, cursor_gap,
-                                    cursor_pass_gap, stream_append, stream_cut, stream_drop,
-                                    stream_end, stream_gap, stream_new)
+from aiomos._engine.state cimport (HOOK_FLOW_START, RECORD_CLOSE, RECORD_ESTABLISHED, RECORD_START,
+                                   Record, records_full)
+from aiomos._engine.stream cimport (STREAM_EOF, Cursor, GapMark, Span, Stream, cursor_attach,
+                                    cursor_available, cursor_consume, cursor_data, cursor_detach,
+                                    cursor_gap, cursor_pass_gap, stream_append, stream_cut,
+                                    stream_drop, stream_end, stream_gap, stream_new)
 from aiomos._engine.tcpopt cimport TcpOptions, tcpopt_parse
-from aiomos._engine.timers cimport Wheel, wheel_arm, wheel_disarm, wheel_init, wheel_pop, wheel_start
+from aiomos._engine.timers cimport (Wheel, wheel_arm, wheel_disarm, wheel_init, wheel_pop,
+                                    wheel_start)
 from aiomos._engine.udp cimport DatagramHeader
 from aiomos._engine.view import STATES
 from aiomos._engine.wire cimport (WIRE_OTHER, WIRE_UDP, Packet, packet_dst, packet_src,
@@ -56,7 +58,7 @@ cdef class FrameBox:
         cdef bytes raw = b"" if isinstance(data, tuple) else bytes(data)
         cdef Py_ssize_t i
         marks = sorted({0, len(raw), *([] if head_len is None else [head_len]), *cuts})
-        pieces = [raw[a:b] for a, b in zip(marks, marks[1:])] or [b""]
+        pieces = [raw[a:b] for a, b in pairwise(marks)] or [b""]
         memset(&self.frame, 0, sizeof(aio_frame))
         self.segs = <aio_seg *>calloc(len(pieces), sizeof(aio_seg))
         for i, piece in enumerate(pieces):
@@ -604,7 +606,7 @@ cdef class CoreDriver:
         self.take([FrameBox(data, time_ns, **meta)])
 
     def burst(self, frames, clocked=False):
-        """(bytes, ns) pairs as one burst (at most 64); `clocked`: ns are stamps, not engine time."""
+        """(bytes, ns) pairs as one burst, at most 64; `clocked`: ns are stamps, not time."""
         self.take([FrameBox(data, ns) for data, ns in frames], clocked)
 
     cdef take(self, list boxes, bint clocked=False):

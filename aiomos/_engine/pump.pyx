@@ -18,7 +18,8 @@ from aiomos._engine.probe cimport match_flow
 from aiomos._engine.shim cimport AIO_CAP_RING, AIO_NO_TIME
 from aiomos._engine.state cimport (C_SLOW_READER, C_UNREAD_SIDE, HOOK_PACKET, RECORD_CLOSE,
                                    RECORD_DATAGRAM, RECORD_SIDE, RECORD_START, records_full)
-from aiomos._engine.stream cimport STREAM_UNREAD, Cursor, Stream, cursor_catch_up, stream_cut, stream_end
+from aiomos._engine.stream cimport (STREAM_UNREAD, Cursor, Stream, cursor_catch_up, stream_cut,
+                                    stream_end)
 from aiomos._engine.task cimport FlowTask, flow_task_new
 from aiomos._engine.taskface cimport TASK_RETURNED
 from aiomos._engine.view cimport (ON_FULL_DETACH, ON_FULL_STOP, EndpointBase, FlowBase, Handler,

@@ -6,7 +6,8 @@ always the next byte of that half which the *other* end has not received in orde
 from libc.stdint cimport int64_t, uint16_t, uint32_t
 
 from aiomos._engine.flow cimport (FLOW_CLOSED, FLOW_ESTABLISHED, FLOW_MIDSTREAM, FLOW_OPEN,
-                                  FLOW_OTHER_ISN, FLOW_REUSE_SYN, HALF_ACKING, HALF_FIN, HALF_FIN_ACKED,
+                                  FLOW_OTHER_ISN, FLOW_REUSE_SYN, HALF_ACKING, HALF_FIN,
+                                  HALF_FIN_ACKED,
                                   HALF_FIN_DONE, HALF_INFERRED, HALF_RST, HALF_SCALING, HALF_SEEN,
                                   HALF_SYN, HALF_SYNCED, Half, TCP_CLOSE_WAIT, TCP_CLOSED,
                                   TCP_CLOSING, TCP_ESTABLISHED, TCP_FIN_WAIT_1, TCP_FIN_WAIT_2,

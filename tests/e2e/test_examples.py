@@ -1,4 +1,4 @@
-"""Every example runs, over a capture that suits it, and says nothing on standard error but counts."""
+"""Every example runs, over a capture that suits it, and says how."""
 
 from __future__ import annotations
 

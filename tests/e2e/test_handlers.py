@@ -97,6 +97,21 @@ def test_wait_for_cancels_the_read_and_reading_goes_on(tasks):
     assert handled(handler, tasks=tasks, burst=1) == [b"c0\nc1\nc2\nc3\nc4\n"]
 
 
+@pytest.mark.parametrize("seconds", [0.1, 0.3, 0.7, 1 / 3])
+def test_sleeping_up_to_a_deadline_reaches_it(tasks, seconds):
+    """What is left to sleep may be less than the nanosecond that the clock counts in."""
+
+    async def handler(flow, notes):
+        loop = asyncio.get_running_loop()
+        await flow.closed()
+        deadline = loop.time() + seconds
+        while (left := deadline - loop.time()) > 0:
+            await asyncio.sleep(left)
+        notes.append(loop.time() - deadline < 1e-6)
+
+    assert handled(handler, tasks=tasks) == [True]
+
+
 def test_timer_beyond_the_end_of_the_capture_runs_within_the_linger(tasks):
     async def handler(flow, notes):
         await flow.closed()
@@ -117,7 +132,7 @@ def test_handler_that_outstays_the_linger_is_cancelled(tasks):
     assert handled(handler, tasks=tasks, linger=0.1) == ["cancelled"]
 
 
-# ---- tasks --------------------------------------------------------------------------------------
+# ---- tasks -------------------------------------------------------------------------------------
 
 
 def test_task_group_children_read_both_sides(tasks):
@@ -242,7 +257,7 @@ def test_thread_holds_the_capture_until_it_is_done(tasks):
     assert handled(handler, tasks=tasks, burst=1) == ["done", (0.0, 0)]
 
 
-# ---- clients of real servers ----------------------------------------------------------------------
+# ---- clients of real servers -------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -329,9 +344,13 @@ def test_operation_beyond_the_patience_is_counted_and_the_capture_goes_on(tasks,
     aiohttp = pytest.importorskip("aiohttp", reason="aiohttp is not installed")
 
     async def handler(flow, notes):
-        async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=None)) as session:
-            async with session.get(f"http://127.0.0.1:{web_server}/?name=a") as response:
-                notes.append(await response.text())
+        url = f"http://127.0.0.1:{web_server}/?name=a"
+        timeout = aiohttp.ClientTimeout(total=None)
+        async with (
+            aiohttp.ClientSession(timeout=timeout) as session,
+            session.get(url) as response,
+        ):
+            notes.append(await response.text())
 
     found = handled(handler, tasks=tasks, burst=1, io_patience=0.02, linger=0)
     assert found.summary.io_expired >= 1
@@ -367,7 +386,7 @@ def test_name_look_up_and_stream_connection_hold_the_clock(tasks, web_server):
     assert handled(handler, whole(b"abc"), tasks=tasks) == [b"hello me", 0.0]
 
 
-# ---- attached to a loop that runs already -----------------------------------------------------------
+# ---- attached to a loop that runs already ------------------------------------------------------
 
 
 LOOPS = (

@@ -98,7 +98,7 @@ def test_midstream_flag_is_set_exactly_where_the_capture_began_later(name):
             assert not row["midstream"], key_of(row)
 
 
-# ---- the http_log example -------------------------------------------------------------------------
+# ---- the http_log example ----------------------------------------------------------------------
 
 LINE = re.compile(r"(\S+) +(\d+) +(\d+) B +([\d.]+) ms  (\S+) (\S+)")
 

@@ -141,7 +141,33 @@ def test_own_capture_through_a_pipe_or_gzip_gives_the_same(path, tmp_path):
         assert records(packed) == whole
 
 
-# ---- random conversations -----------------------------------------------------------------------
+@pytest.mark.parametrize("burst", [*BURSTS, 2, 3])
+def test_hour_between_two_frames_wherever_a_burst_ends_loses_nothing(burst):
+    """Such a stamp is judged with the one after it, which a ring gives only for all frames back."""
+    frames = []
+    talk = Talk(lambda raw, at: frames.append((raw, at)))
+    talk.handshake()
+    for _ in range(7):
+        talk.c(b"x")
+        talk.s(b"y")
+        talk.rest(3500)
+    talk.rest(4000)
+    talk.c(b"x")
+    talk.rest(4000)
+    talk.close()
+    whole = records(finished(aiomos.MemorySource(frames)))
+    assert whole["received"] == len(frames)
+    for name, source in sources(frames):
+        with finished(source):
+            assert records(source, burst=burst) == whole, name
+
+
+def finished(source):
+    source.finish()
+    return source
+
+
+# ---- random conversations ----------------------------------------------------------------------
 
 
 class Frames(list):

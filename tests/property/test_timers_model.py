@@ -28,7 +28,9 @@ steps = st.one_of(
     st.integers(0, 300 * TICK),
     st.just(50_000 * TICK),
     st.just(65_536 * TICK),
-    st.integers(0, 1 << 50), st.integers(0, 1 << 58))
+    st.integers(0, 1 << 50),
+    st.integers(0, 1 << 58),
+)
 
 
 class WheelMachine(RuleBasedStateMachine):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 import sys
 from pathlib import Path
@@ -120,7 +121,7 @@ def test_filter_that_does_not_compile_is_refused_when_the_app_runs():
         play(app, whole())
 
 
-# ---- while it runs --------------------------------------------------------------------------------
+# ---- while it runs -----------------------------------------------------------------------------
 
 
 @both_tasks
@@ -134,8 +135,10 @@ def test_filters_choose_the_handlers_of_a_flow(tasks):
         app.tcp(expression)(take)
     play(app, whole(b"a"), whole(b"b"), tasks=tasks)
     assert sorted(seen, key=str) == sorted(
-        [(40000, "port 40000"), (40000, "dst port 80"), (40000, None)]
-        + [(40001, "dst port 80"), (40001, None)],
+        [
+            *[(40000, "port 40000"), (40000, "dst port 80"), (40000, None)],
+            *[(40001, "dst port 80"), (40001, None)],
+        ],
         key=str,
     )
 
@@ -150,7 +153,7 @@ def test_every_runs_each_period_of_capture_time(tasks):
 
     play(app, slow, tasks=tasks, linger=0)
     assert len(times) in (9, 10)
-    steps = [round(b - a, 6) for a, b in zip(times, times[1:], strict=False)]
+    steps = [round(b - a, 6) for a, b in itertools.pairwise(times)]
     assert set(steps) == {0.5}
 
 

@@ -55,7 +55,7 @@ def one_line(done, status=2):
     return text
 
 
-# ---- the commands themselves ---------------------------------------------------------------------
+# ---- the commands themselves -------------------------------------------------------------------
 
 
 def test_version_is_that_of_the_package():
@@ -75,7 +75,7 @@ def test_installed_script_is_the_same_program():
     script = Path(sys.executable).with_name("aiomos")
     if not script.exists():
         pytest.skip("aiomos is not installed as a script beside this Python")
-    done = subprocess.run([script, "--version"], capture_output=True, timeout=60)
+    done = subprocess.run([script, "--version"], capture_output=True, timeout=60, check=False)
     assert done.stdout == aiomos_command("--version").stdout
 
 
@@ -90,7 +90,7 @@ def test_run_without_a_capture_says_how_to_name_one(app):
     assert "-r FILE" in one_line(aiomos_command("run", app))
 
 
-# ---- captures that are none ------------------------------------------------------------------------
+# ---- captures that are none --------------------------------------------------------------------
 
 
 def bad_inputs(tmp_path):
@@ -160,7 +160,7 @@ def test_unknown_link_type_among_others_is_counted_not_refused(tmp_path):
     assert len(done.stdout.splitlines()) == 1
 
 
-# ---- filters ------------------------------------------------------------------------------------------
+# ---- filters -----------------------------------------------------------------------------------
 
 
 def test_filter_that_does_not_compile_shows_where(capture):
@@ -196,7 +196,7 @@ def test_filter_of_the_run_leaves_out_what_does_not_pass(capture):
     assert [json.loads(line)["sport"] for line in done.stdout.splitlines()] == [40001]
 
 
-# ---- apps ------------------------------------------------------------------------------------------------
+# ---- apps --------------------------------------------------------------------------------------
 
 BAD_APPS = {
     "syntax": ("def broken(:\n", "syntax"),
@@ -243,7 +243,7 @@ def test_app_is_found_by_module_and_by_file(tmp_path, capture, app, name):
     assert done.stdout == b"100\n" * 3, done.stderr
 
 
-# ---- damaged captures -------------------------------------------------------------------------------------
+# ---- damaged captures --------------------------------------------------------------------------
 
 
 def test_capture_cut_in_the_middle_is_processed_and_warned_of(tmp_path, capture):
@@ -282,7 +282,7 @@ def test_record_of_impossible_length_ends_the_capture_with_an_error(tmp_path, ca
     assert b"Traceback" not in done.stderr
 
 
-# ---- results and where they go --------------------------------------------------------------------------------
+# ---- results and where they go -----------------------------------------------------------------
 
 
 def test_results_go_to_standard_output_and_everything_else_to_standard_error(capture, app):
@@ -389,7 +389,7 @@ def test_handler_that_raises_is_told_with_its_traceback_and_the_run_goes_on(tmp_
     assert "1 handlers failed" in text
 
 
-# ---- signals and pipes that break -----------------------------------------------------------------------------
+# ---- signals and pipes that break --------------------------------------------------------------
 
 
 @pytest.fixture
@@ -403,14 +403,14 @@ def long_capture(tmp_path):
 @pytest.mark.parametrize("format", ["table", "jsonl", "csv"])
 def test_reader_of_standard_output_that_goes_away_ends_the_run_quietly(long_capture, format):
     command = f"{sys.executable} -m aiomos.cli flows {long_capture} --format {format} | head -n 2"
-    done = subprocess.run(["sh", "-c", command], capture_output=True, timeout=60)
+    done = subprocess.run(["sh", "-c", command], capture_output=True, timeout=60, check=False)
     assert len(done.stdout.splitlines()) == 2
     assert done.stderr == b""
 
 
 def test_reader_of_an_apps_output_that_goes_away_ends_the_run_quietly(long_capture, app):
     command = f"{sys.executable} -m aiomos.cli run {app} -r {long_capture} -q | head -n 2"
-    done = subprocess.run(["sh", "-c", command], capture_output=True, timeout=60)
+    done = subprocess.run(["sh", "-c", command], capture_output=True, timeout=60, check=False)
     assert len(done.stdout.splitlines()) == 2
     assert done.stderr == b""
 

@@ -185,7 +185,7 @@ def test_several_gaps_each_is_raised_once_in_its_place(tasks):
     ]
 
 
-# ---- on_gap="yield" ------------------------------------------------------------------------------
+# ---- on_gap="yield" ----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("burst", [1, 64])
@@ -226,7 +226,7 @@ def test_gap_is_frozen_and_compares_by_value(tasks):
         gap.offset = 3
 
 
-# ---- on_gap="skip" -------------------------------------------------------------------------------
+# ---- on_gap="skip" -----------------------------------------------------------------------------
 
 SKIPPED = {
     "read_n": (lambda e: e.read(100), [b"abc", b"xyz", b""]),
@@ -317,7 +317,7 @@ def test_two_skipped_gaps_in_one_line_are_one_broken_line(tasks):
     assert read_with(handler, script, tasks=tasks, on_gap="skip") == [b"one\n", b"three\n"]
 
 
-# ---- when a hole becomes a gap ----------------------------------------------------------------------
+# ---- when a hole becomes a gap -----------------------------------------------------------------
 
 
 async def reads(client, notes):
@@ -387,7 +387,7 @@ def test_unacked_hole_becomes_a_lost_gap_when_the_flow_ends(tasks, ending):
 
     notes = read_with(handler, script, tasks=tasks)
     expected = [b"abc", (3, 4, "lost"), b"xyz"]
-    assert notes == (expected + ["reset"] if ending == "reset" else expected)
+    assert notes == ([*expected, "reset"] if ending == "reset" else expected)
 
 
 def test_hole_in_a_one_sided_capture_becomes_a_lost_gap_after_a_second(tasks):
@@ -422,7 +422,7 @@ def test_too_many_ranges_behind_a_hole_make_it_a_gap(tasks):
     assert b"".join(n for n in notes if isinstance(n, bytes)) == b"x" * 4200
 
 
-# ---- slow readers -------------------------------------------------------------------------------------
+# ---- slow readers ------------------------------------------------------------------------------
 
 
 def talkative(n, each=1000):

@@ -33,7 +33,7 @@ def say(*words, end=True):
     return script
 
 
-# ---- the beginning ------------------------------------------------------------------------------
+# ---- the beginning -----------------------------------------------------------------------------
 
 
 def test_syn_of_a_flow_established_waits_for_the_handshake(tasks):
@@ -140,7 +140,7 @@ def test_one_side_visible_the_other_is_not_seen(tasks):
     assert notes == [(True, False), b"abcdef"]
 
 
-# ---- the end ------------------------------------------------------------------------------------
+# ---- the end -----------------------------------------------------------------------------------
 
 
 def reason_of(script, *, tasks, others=(), app_options=None, **options):
@@ -251,7 +251,7 @@ def test_stopped_engine_closes_open_flows_with_shutdown(tasks):
 
     async def main():
         nonlocal engine
-        source = aiomos.MemorySource([frame for frame in tape_of(say(b"a", end=False)).frames])
+        source = aiomos.MemorySource(tape_of(say(b"a", end=False)).frames)
         async with aiomos.Engine(source, tasks=tasks, burst=1) as engine:
             await engine.serve(handler)
 
@@ -272,7 +272,7 @@ def test_closed_returns_while_bytes_are_unread_and_they_can_be_read_after_it(tas
     assert notes == ["FIN", b"abcdef", True]
 
 
-# ---- what a flow tells ------------------------------------------------------------------------------
+# ---- what a flow tells -------------------------------------------------------------------------
 
 
 def test_flow_tells_its_key_times_and_context(tasks):
@@ -336,7 +336,7 @@ def test_tcp_flow_iterated_is_a_type_error(tasks):
     assert notes == ["raised"]
 
 
-# ---- several handlers on one flow -----------------------------------------------------------------------
+# ---- several handlers on one flow --------------------------------------------------------------
 
 
 def test_two_handlers_on_one_flow_read_the_same_bytes_each_with_its_own_cursor(tasks):
@@ -436,7 +436,7 @@ def test_side_left_out_is_followed_by_numbers_only(tasks, side):
     assert notes[2][2]
 
 
-# ---- ending early -----------------------------------------------------------------------------------------
+# ---- ending early ------------------------------------------------------------------------------
 
 
 def usage_after(app, script, *, tasks, **options):
@@ -499,7 +499,7 @@ def test_accept_is_allowed_everywhere(tasks):
     assert notes == [b"abc"]
 
 
-# ---- handlers that raise ----------------------------------------------------------------------------------
+# ---- handlers that raise -----------------------------------------------------------------------
 
 
 def test_handler_that_raises_is_logged_with_flow_and_offsets_and_counted(tasks, caplog):
@@ -573,7 +573,7 @@ def test_handler_that_returns_no_coroutine_is_refused(tasks):
         app.tcp()(lambda flow: None)
 
 
-# ---- nothing is left behind ----------------------------------------------------------------------------------
+# ---- nothing is left behind --------------------------------------------------------------------
 
 SCRIPTS = {
     "fin": say(b"abc", b"xyz"),

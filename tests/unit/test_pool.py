@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-
 from aiomos._engine._testing import PoolHook
 
 

@@ -155,7 +155,8 @@ def serving(server: Server, **options: Any) -> Iterator[int]:
             await asyncio.sleep(0)
         listener.close()
         for writer in served.values():
-            writer.transport.abort()
+            with contextlib.suppress(AttributeError):  # TLS before 3.11.4: already gone
+                writer.transport.abort()
         await asyncio.gather(*served)
 
     thread = threading.Thread(target=asyncio.run, args=(serve(),))

@@ -6,12 +6,10 @@ import sys
 from pathlib import Path
 
 import pytest
-
 from aiomos._engine._testing import parse_options as parse
 
 sys.path.append(str(Path(__file__).parents[1]))
 from craft import mss, sack_permitted, timestamp, window_scale
-
 
 EMPTY = {
     "mss": 0,

@@ -34,8 +34,8 @@ def flows_of(tape, *, tasks, filter=None, **options):
     async def handler(flow):
         found = [flow.protocol, flow.client.port, flow.server.port]
         flows.append(found)
-        async for datagram in flow:
-            found.append((datagram.sender, datagram.data, round(datagram.time - START / 1e9, 3)))
+        async for one in flow:
+            found.append((one.sender, one.data, round(one.time - START / 1e9, 3)))
         found.append(flow.close_reason)
 
     summary = aiomos.run(app, tape.source(), tasks=tasks, **options)
@@ -47,9 +47,11 @@ def flows_of(tape, *, tasks, filter=None, **options):
 def test_datagrams_of_both_ends_come_in_order_of_arrival(tasks, burst):
     words = [("client", 0, b"who?"), ("server", 0.5, b"me"), ("client", 0.75, b"")]
     assert flows_of(tape(*words), tasks=tasks, burst=burst) == [
-        ["udp", 5000, 53]
-        + [("client", b"who?", 0), ("server", b"me", 0.5), ("client", b"", 0.75)]
-        + ["CAPTURE_END"]
+        [
+            *("udp", 5000, 53),
+            *[("client", b"who?", 0), ("server", b"me", 0.5), ("client", b"", 0.75)],
+            "CAPTURE_END",
+        ]
     ]
 
 
@@ -74,7 +76,7 @@ def test_large_datagrams_read_late_are_whole(tasks):
     @app.udp()
     async def handler(flow):
         await asyncio.sleep(0.65)
-        sizes.extend([len(datagram.data) async for datagram in flow])
+        sizes.extend([len(one.data) async for one in flow])
 
     words = [("client", n / 10, b"x" * 1000 * n) for n in range(10)]
     aiomos.run(app, tape(*words).source(), tasks=tasks)

@@ -11,7 +11,6 @@ import sys
 from pathlib import Path
 
 import pytest
-
 from aiomos._engine._testing import decode
 
 sys.path.append(str(Path(__file__).parents[1]))
@@ -42,7 +41,6 @@ from craft import (
     timestamp,
     udp,
 )
-
 
 SEGMENT = tcp(40000, 80, 1000, 2000, PSH | ACK, b"hello", window=500, options=mss())
 FRAME = ethernet(ipv4(SEGMENT))
