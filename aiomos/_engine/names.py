@@ -74,4 +74,4 @@ GAP_CAUSES = (
 
 #: enum aio_result of shim.h, as far as people are told about it.
 RESULT_CUT = -2
-RESULTS_FAILED = (-3, -4, -5, -8)
+RESULTS_FAILED = (-3, -4, -5, -7, -8)

@@ -368,7 +368,7 @@ cdef void acked_more(CoreState *cs, Flow *f, int side, uint32_t ack) noexcept no
         establish(cs, f)                 # the same: data acknowledged in front of that ACK
     if seq_gt(ack, h.top):
         h.top = ack
-    if seq_gt(ack, h.nxt):
+    if seq_gt(ack, h.nxt) and not h.flags & HALF_FIN_DONE:
         receive_acked(cs, f, side, ack)
     if h.flags & HALF_FIN and seq_gt(ack, h.fin):
         fin_acked(f, side)
