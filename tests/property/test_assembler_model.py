@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from aiomos._engine._testing import (
     ASM_DIFFERS,
     ASM_DUPLICATE,
@@ -9,8 +12,6 @@ from aiomos._engine._testing import (
     ASM_NEW,
     StreamHook,
 )
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 isns = st.one_of(
     st.sampled_from([0, 1 << 31, (1 << 31) - 20, (1 << 32) - 1, (1 << 32) - 30]),

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from aiomos._engine._testing import StreamHook
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from aiomos._engine._testing import StreamHook
 
 CAUSES = ("lost", "acked_unseen", "memory", "slow_reader")
 START = 1 << 33

@@ -11,9 +11,10 @@ from pathlib import Path
 from random import Random
 
 import pytest
-from aiomos._engine._testing import CoreDriver
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from aiomos._engine._testing import CoreDriver
 
 sys.path.append(str(Path(__file__).parents[1]))
 from craft import (

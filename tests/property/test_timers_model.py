@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from aiomos._engine._testing import WheelHook
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from aiomos._engine._testing import WheelHook
 
 TICK = 1 << 20
 FARTHEST = 0x7FFFFFFE

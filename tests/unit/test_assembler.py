@@ -6,6 +6,7 @@ import itertools
 import random
 
 import pytest
+
 from aiomos._engine._testing import (
     ASM_DIFFERS,
     ASM_DUPLICATE,

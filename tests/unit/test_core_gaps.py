@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from aiomos._engine._testing import CoreDriver
 
 sys.path.append(str(Path(__file__).parents[1]))

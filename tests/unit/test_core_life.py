@@ -6,9 +6,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from aiomos._engine._testing import FLOW_SIZE, HOT_FLOW_SIZE, CoreDriver
 
 from aiomos._engine import names
+from aiomos._engine._testing import FLOW_SIZE, HOT_FLOW_SIZE, CoreDriver
 
 sys.path.append(str(Path(__file__).parents[1]))
 from craft import (

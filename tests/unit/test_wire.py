@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from aiomos._engine._testing import decode
 
 sys.path.append(str(Path(__file__).parents[1]))
