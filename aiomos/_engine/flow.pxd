@@ -19,6 +19,7 @@ cdef enum:
     HALF_RST = 0x080          # it sent a RST (valid or not)
     HALF_SCALING = 0x100      # its SYN offered window scaling
     HALF_INFERRED = 0x200     # isn and nxt come from the peer's ACK alone
+    HALF_CLAIMED = 0x400      # while there is no FIN: fin is where the peer's ACK alone put nxt
 # Flow.flags.
 cdef enum:
     FLOW_OPEN = 0x0001        # both SYNs acknowledged, no FIN and no RST yet: the fast path

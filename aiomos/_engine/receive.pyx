@@ -3,7 +3,7 @@ from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t
 
 from aiomos._engine.assembler cimport (ASM_DIFFERS, ASM_LIMIT, ASM_NEW, asm_add, asm_drain,
                                        asm_first, asm_truncate)
-from aiomos._engine.flow cimport (FLOW_DATA, FLOW_ESTABLISHED, HALF_ACKING, HALF_FIN,
+from aiomos._engine.flow cimport (FLOW_DATA, FLOW_ESTABLISHED, HALF_ACKING, HALF_CLAIMED, HALF_FIN,
                                   HALF_FIN_DONE, HALF_SEEN, Half, TCP_CLOSE_WAIT, TCP_CLOSING,
                                   TCP_ESTABLISHED, TCP_FIN_WAIT_1, TCP_FIN_WAIT_2, TCP_TIME_WAIT,
                                   set_state)
@@ -207,7 +207,15 @@ cdef void receive_acked(CoreState *cs, Flow *f, int s, uint32_t ack) noexcept no
         ack = snd.fin
     if seq_gt(ack, snd.nxt):
         advance(snd, ack - snd.nxt)
+        claimed(snd)
     receive_fin(cs, f, s)
+
+
+cdef inline void claimed(Half *snd) noexcept nogil:
+    """nxt stands where an acknowledgement put it: its last "byte" may turn out to be a FIN."""
+    if not snd.flags & HALF_FIN:
+        snd.flags |= HALF_CLAIMED
+        snd.fin = snd.nxt
 
 
 cdef void start_grace(CoreState *cs, Flow *f, int s, uint32_t ack, int64_t grace) noexcept nogil:
@@ -249,6 +257,7 @@ cdef bint make_gap(CoreState *cs, Flow *f, int s, uint32_t upto, uint32_t cause)
     count_gap(cs, f, s, upto - snd.nxt)
     stream_gap(st, upto - snd.nxt, cause)
     advance(snd, upto - snd.nxt)
+    claimed(snd)
     drain(cs, f, s)
     flow_tell(cs, f, s)
     receive_fin(cs, f, s)

@@ -6,13 +6,12 @@ always the next byte of that half which the *other* end has not received in orde
 from libc.stdint cimport int64_t, uint16_t, uint32_t
 
 from aiomos._engine.flow cimport (FLOW_CLOSED, FLOW_ESTABLISHED, FLOW_MIDSTREAM, FLOW_OPEN,
-                                  FLOW_OTHER_ISN, FLOW_REUSE_SYN, HALF_ACKING, HALF_FIN,
-                                  HALF_FIN_ACKED,
-                                  HALF_FIN_DONE, HALF_INFERRED, HALF_RST, HALF_SCALING, HALF_SEEN,
-                                  HALF_SYN, HALF_SYNCED, Half, TCP_CLOSE_WAIT, TCP_CLOSED,
-                                  TCP_CLOSING, TCP_ESTABLISHED, TCP_FIN_WAIT_1, TCP_FIN_WAIT_2,
-                                  TCP_LAST_ACK, TCP_LISTEN, TCP_SYN_RECEIVED, TCP_SYN_SENT,
-                                  TCP_TIME_WAIT, set_state)
+                                  FLOW_OTHER_ISN, FLOW_REUSE_SYN, HALF_ACKING, HALF_CLAIMED,
+                                  HALF_FIN, HALF_FIN_ACKED, HALF_FIN_DONE, HALF_INFERRED,
+                                  HALF_RST, HALF_SCALING, HALF_SEEN, HALF_SYN, HALF_SYNCED, Half,
+                                  TCP_CLOSE_WAIT, TCP_CLOSED, TCP_CLOSING, TCP_ESTABLISHED,
+                                  TCP_FIN_WAIT_1, TCP_FIN_WAIT_2, TCP_LAST_ACK, TCP_LISTEN,
+                                  TCP_SYN_RECEIVED, TCP_SYN_SENT, TCP_TIME_WAIT, set_state)
 from aiomos._engine.intrinsics cimport likely, unlikely
 from aiomos._engine.life cimport flow_arm, flow_close, flow_forget, flow_keep, flow_start
 from aiomos._engine.limits cimport (ACK, CLIENT, CLOSE_FIN, CLOSE_RESET, CLOSE_TIMEOUT, FIN, RST,
@@ -430,6 +429,9 @@ cdef void fin_arrives(CoreState *cs, Flow *f, Packet *p, int s) noexcept nogil:
         if fin == snd.fin and not p.payload_len:
             retransmitted(cs, f, s)
         return
+    if snd.flags & HALF_CLAIMED and snd.fin == snd.nxt and fin + 1 == snd.nxt:
+        snd.nxt -= 1            # its peer's ACK of it came first, and it was taken for a byte
+        snd.offset -= 1
     if seq_lt(fin, snd.nxt) or (rcv.flags & HALF_ACKING and seq_gt(fin, rcv.edge)):
         cs.counters[C_TCP_OUTSIDE_WINDOW] += 1
         return

@@ -47,6 +47,7 @@ class Tap:
     frames: list[tuple[int, bytes, int]] = field(default_factory=list)  # number, frame, side
     seen: tuple[set[int], set[int]] = field(default_factory=lambda: (set(), set()))
     number: int = 0
+    total: list[int] = field(default_factory=list)  # bytes of each end, when both have sent FIN
 
     def capture(self, raw: bytes, side: int, *, lost: bool = False, twice: bool = False) -> None:
         self.number += 1
@@ -120,6 +121,7 @@ def finish(rng: Random, tap: Tap, talk: Talk, send, ending: str) -> None:
         elif ending == "rst":
             tap.capture(talk.segment(side, ACK), side)
     if ending == "fin":
+        tap.total = [end.sent - 1 for end in talk.ends]
         tap.capture(talk.segment(first, ACK), first)
         tap.capture(talk.segment(1 - first, ACK), 1 - first)
     elif ending == "rst":
@@ -217,6 +219,17 @@ def test_one_side_visible_every_byte_seen_is_delivered(side, seed, ending):
     assert told(drivers[0]) == told(drivers[1]) == told(drivers[2])
     for driver in drivers:
         assert_idle(driver)
+
+
+@settings(max_examples=60, deadline=None)
+@given(seed=seeds, late=st.sampled_from([0, 3]), sides=st.sampled_from([0, 1, 2]))
+def test_sides_nobody_reads_are_counted_to_the_last_byte(seed, late, sides):
+    tap = transfer(Random(seed), "fin")
+    driver = replay(tap.in_order_of_capture(late), 64, handlers=sides > 0, sides=sides)
+    (log,) = driver.flows
+    assert log.events[-1] == ("close", "FIN")
+    assert [half["offset"] for half in log.half] == tap.total
+    assert_idle(driver)
 
 
 @settings(max_examples=60, deadline=None)

@@ -139,9 +139,11 @@ def test_fin_wait_early_data_across_the_fin_is_cut_there(driver, talk):
     assert driver.flows[0].eof == [True, False]
 
 
-def test_established_fin_of_old_numbers_is_ignored(driver, talk):
+@pytest.mark.parametrize("at", [2, 5])
+def test_established_fin_of_old_numbers_is_ignored(driver, talk, at):
     talk.c(b"abcdef")
-    talk.c(flags=FIN | ACK, at=2)
+    talk.s()
+    talk.c(flags=FIN | ACK, at=at)
     talk.c(b"ghi", at=6)
     assert driver.flows[0].items[CLIENT] == [b"abcdefghi"]
     assert driver.flows[0].eof == [False, False]
@@ -163,6 +165,26 @@ def test_established_fin_behind_data_that_the_window_cuts_is_not_taken(driver):
     talk.c(b"abcdefgh", at=10)
     assert driver.flows[0].items[CLIENT] == [b"0123456789abcdefgh"]
     assert driver.flows[0].eof == [False, False]
+
+
+@pytest.mark.parametrize("handlers", [True, False])
+@pytest.mark.parametrize("later", [0, 1])
+def test_established_fin_seen_after_its_acknowledgement_ends_the_stream(handlers, later):
+    """The tap hands over the peer's ACK of the FIN, or its own FIN, first."""
+    driver = CoreDriver(handlers=handlers)
+    talk = Talk(driver.input)
+    talk.handshake()
+    talk.c(b"abc")
+    fin = talk.segment(CLIENT, FIN | ACK)
+    talk.s(flags=FIN | ACK)
+    talk.rest(later)
+    talk.give(fin)
+    talk.c()
+    talk.s()
+    assert reason(driver) == "FIN"
+    assert driver.flows[0].half[CLIENT]["offset"] == 3
+    assert driver.flows[0].data(CLIENT) == (b"abc" if handlers else b"")
+    assert_idle(driver)
 
 
 def test_last_ack_lost_the_flow_stays_until_it_expires(driver, talk):
