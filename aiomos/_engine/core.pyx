@@ -120,6 +120,7 @@ cdef class Core:
         cdef hook_fn hook = cs.hooks[HOOK_PACKET]
         cs.now = now
         cs.stamp = p.frame.time_ns
+        cs.packet = p
         cs.frames += 1
         cs.bytes += p.frame.cap_len
         if unlikely(p.status == WIRE_NEED_LINEAR):
@@ -129,6 +130,7 @@ cdef class Core:
             hook(cs.hook_contexts[HOOK_PACKET], NULL, p, 0)
         if likely(p.status <= WIRE_UDP):
             flow_arrives(cs, p)
+        cs.packet = NULL
 
     cdef bint advance(self, int64_t now) noexcept nogil:
         cdef CoreState *cs = self.state
@@ -243,6 +245,7 @@ cdef void flow_arrives(CoreState *cs, Packet *p) noexcept nogil:
         if f == NULL:
             return
     s = end_of(f, p)
+    cs.talker = <uint8_t>s
     if likely(p.protocol == PROTO_TCP):
         if unlikely(tcp_arrives(cs, f, p, s) != TCP_DONE):
             reopen(cs, f, p, s)
@@ -274,6 +277,7 @@ cdef void reopen(CoreState *cs, Flow *old, Packet *p, int s) noexcept nogil:
     if f == NULL:
         return
     s = end_of(f, p)
+    cs.talker = <uint8_t>s
     if answered:
         tcp_assume_syn(cs, f, 1 - s, isn, scale)
     tcp_arrives(cs, f, p, s)

@@ -60,7 +60,7 @@ cdef struct Half:
     uint32_t fin              # sequence number of its FIN
     uint32_t packets
     uint16_t flags            # HALF_*
-    uint8_t state             # TCP_*; written by set_state() alone
+    uint8_t state             # TCP_*; written by set_state() of state.pxd alone
     uint8_t scale             # shift of its window field
 
 cdef struct Flow:
@@ -100,7 +100,3 @@ cdef struct Flow:
     uint8_t reuse_scale
     uint8_t sides             # bit mask: which sides its handlers want to read
     uint64_t spare[5]         # 320 bytes in all: the hot part lies in exactly two cache lines
-
-# The only writer of Half.state.
-cdef inline void set_state(Flow *f, int side, uint8_t state) noexcept nogil:
-    f.h[side].state = state

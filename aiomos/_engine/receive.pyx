@@ -5,8 +5,7 @@ from aiomos._engine.assembler cimport (ASM_DIFFERS, ASM_LIMIT, ASM_NEW, asm_add,
                                        asm_first, asm_truncate)
 from aiomos._engine.flow cimport (FLOW_DATA, FLOW_ESTABLISHED, HALF_ACKING, HALF_CLAIMED, HALF_FIN,
                                   HALF_FIN_DONE, HALF_SEEN, Half, TCP_CLOSE_WAIT, TCP_CLOSING,
-                                  TCP_ESTABLISHED, TCP_FIN_WAIT_1, TCP_FIN_WAIT_2, TCP_TIME_WAIT,
-                                  set_state)
+                                  TCP_ESTABLISHED, TCP_FIN_WAIT_1, TCP_FIN_WAIT_2, TCP_TIME_WAIT)
 from aiomos._engine.intrinsics cimport likely, unlikely
 from aiomos._engine.life cimport flow_arm, flow_start, flow_tell
 from aiomos._engine.limits cimport (GAP_ACKED_UNSEEN, GAP_LOST, GAP_MEMORY,
@@ -14,7 +13,7 @@ from aiomos._engine.limits cimport (GAP_ACKED_UNSEEN, GAP_LOST, GAP_MEMORY,
 from aiomos._engine.seq cimport seq_diff, seq_ge, seq_gt, seq_lt
 from aiomos._engine.state cimport (C_GAP_BYTES, C_GAPS, C_MEMORY, C_TCP_BEYOND_FIN,
                                    C_TCP_DIFFERING, C_TCP_OUT_OF_ORDER, C_TCP_OUTSIDE_WINDOW,
-                                   C_TCP_RETRANSMITTED, START_DATA)
+                                   C_TCP_RETRANSMITTED, START_DATA, set_state)
 from aiomos._engine.stream cimport (STREAM_EOF, Span, Stream, span_cut_front, stream_append,
                                     stream_gap)
 
@@ -333,11 +332,11 @@ cdef void receive_fin(CoreState *cs, Flow *f, int s) noexcept nogil:
     snd.flags |= HALF_FIN_DONE
     snd.nxt += 1
     if rcv.state == TCP_ESTABLISHED:
-        set_state(f, 1 - s, TCP_CLOSE_WAIT)
+        set_state(cs, f, 1 - s, TCP_CLOSE_WAIT)
     elif rcv.state == TCP_FIN_WAIT_1:
-        set_state(f, 1 - s, TCP_CLOSING)
+        set_state(cs, f, 1 - s, TCP_CLOSING)
     elif rcv.state == TCP_FIN_WAIT_2:
-        set_state(f, 1 - s, TCP_TIME_WAIT)
+        set_state(cs, f, 1 - s, TCP_TIME_WAIT)
     if f.stream[s] != NULL:
         f.stream[s].flags |= STREAM_EOF
         asm_truncate(f.stream[s], snd.fin)

@@ -7,6 +7,8 @@ hook nothing is freed and no hook is called (semantics.md 2).
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 from aiomos._engine.clock cimport Clock
+from aiomos._engine.events cimport (HOOK_RECEIVER, HOOK_SENDER, HOOK_TIMER, EVENT_STATE, Event,
+                                    event_fn)
 from aiomos._engine.flow cimport Flow
 from aiomos._engine.flowtable cimport FlowTable
 from aiomos._engine.pool cimport Pool
@@ -105,6 +107,11 @@ cdef struct CoreState:
     bint full                 # some reader reached its limit: the burst ends here
     Record records[RECORDS]
     Flow *dying               # unlinked in this burst, chained by timer_next
+    Packet *packet            # being processed; NULL in timers
+    uint8_t talker            # the end that sent it; only with a flow
+    uint32_t wanted           # EventKinds that somebody subscribed to, one bit each
+    event_fn event            # called for those
+    void *event_context
     hook_fn hooks[HOOKS]
     void *hook_contexts[HOOKS]
     match_fn match            # handlers that want a flow (mask); NULL: nobody
@@ -129,3 +136,48 @@ cdef inline Record *record_add(CoreState *cs, Flow *f, uint8_t kind, uint8_t sid
 
 cdef inline bint records_full(const CoreState *cs) noexcept nogil:
     return cs.n_records > RECORDS - RECORDS_SPARE
+
+
+# ---- events --------------------------------------------------------------------------------
+
+# Which stack tells what happens at this end: that of the segment's sender, or the other.
+cdef inline uint8_t hook_of(const CoreState *cs, int side) noexcept nogil:
+    if cs.packet == NULL:
+        return HOOK_TIMER
+    return HOOK_SENDER if side == cs.talker else HOOK_RECEIVER
+
+cdef inline bint event_wanted(const CoreState *cs, int kind) noexcept nogil:
+    return cs.wanted >> kind & 1
+
+# Tells one event; cheap where nobody wants it. Bytes go through event_raise_bytes().
+cdef inline void event_raise(CoreState *cs, Flow *f, int kind, int side, uint8_t hook,
+                             uint64_t a, uint64_t b, uint64_t c) noexcept nogil:
+    if event_wanted(cs, kind):
+        event_raise_bytes(cs, f, kind, side, hook, a, b, c, NULL, 0, NULL, 0)
+
+cdef inline void event_raise_bytes(CoreState *cs, Flow *f, int kind, int side, uint8_t hook,
+                                   uint64_t a, uint64_t b, uint64_t c,
+                                   const uint8_t *old, uint32_t old_length,
+                                   const uint8_t *new, uint32_t new_length) noexcept nogil:
+    cdef Event e
+    e.flow = f
+    e.packet = cs.packet
+    e.old = old
+    e.new = new
+    e.time_ns = cs.stamp if cs.packet != NULL else cs.now
+    e.a = a
+    e.b = b
+    e.c = c
+    e.old_length = old_length
+    e.new_length = new_length
+    e.kind = <uint8_t>kind
+    e.side = <uint8_t>side
+    e.hook = hook
+    cs.event(cs.event_context, &e)
+
+# The only writer of Half.state.
+cdef inline void set_state(CoreState *cs, Flow *f, int side, uint8_t state) noexcept nogil:
+    cdef uint8_t old = f.h[side].state
+    if old != state:
+        f.h[side].state = state
+        event_raise(cs, f, EVENT_STATE, side, hook_of(cs, side), old, state, 0)

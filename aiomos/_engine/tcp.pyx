@@ -11,7 +11,7 @@ from aiomos._engine.flow cimport (FLOW_CLOSED, FLOW_ESTABLISHED, FLOW_MIDSTREAM,
                                   HALF_RST, HALF_SCALING, HALF_SEEN, HALF_SYN, HALF_SYNCED, Half,
                                   TCP_CLOSE_WAIT, TCP_CLOSED, TCP_CLOSING, TCP_ESTABLISHED,
                                   TCP_FIN_WAIT_1, TCP_FIN_WAIT_2, TCP_LAST_ACK, TCP_LISTEN,
-                                  TCP_SYN_RECEIVED, TCP_SYN_SENT, TCP_TIME_WAIT, set_state)
+                                  TCP_SYN_RECEIVED, TCP_SYN_SENT, TCP_TIME_WAIT)
 from aiomos._engine.intrinsics cimport likely, unlikely
 from aiomos._engine.life cimport flow_arm, flow_close, flow_forget, flow_keep, flow_start
 from aiomos._engine.limits cimport (ACK, CLIENT, CLOSE_FIN, CLOSE_RESET, CLOSE_TIMEOUT, FIN, RST,
@@ -22,7 +22,7 @@ from aiomos._engine.seq cimport seq_ge, seq_gt, seq_le, seq_lt
 from aiomos._engine.state cimport (C_LATE, C_TCP_BAD_ACK, C_TCP_BAD_FLAGS, C_TCP_BAD_RST,
                                    C_TCP_CHALLENGED_SYN, C_TCP_NO_ACK, C_TCP_OPTIONS,
                                    C_TCP_OUTSIDE_WINDOW, C_TCP_RETRANSMITTED, RECORD_ESTABLISHED,
-                                   START_ESTABLISHED, START_SYN, record_add)
+                                   START_ESTABLISHED, START_SYN, record_add, set_state)
 from aiomos._engine.tcpopt cimport TcpOptions, tcpopt_parse
 
 cdef enum:
@@ -170,11 +170,11 @@ cdef int syn_arrives(CoreState *cs, Flow *f, Packet *p, int s) noexcept nogil:
         receive_held(f, s, snd.isn + 1)
     adopt_syn(cs, f, p, s)
     if f.h[1 - s].flags & HALF_SYN:      # simultaneous open (RFC 9293 figure 7)
-        set_state(f, s, TCP_SYN_RECEIVED)
-        set_state(f, 1 - s, TCP_SYN_RECEIVED)
+        set_state(cs, f, s, TCP_SYN_RECEIVED)
+        set_state(cs, f, 1 - s, TCP_SYN_RECEIVED)
     else:
-        set_state(f, s, TCP_SYN_SENT)
-        set_state(f, 1 - s, TCP_LISTEN)
+        set_state(cs, f, s, TCP_SYN_SENT)
+        set_state(cs, f, 1 - s, TCP_LISTEN)
     flow_start(cs, f, START_SYN)
     flow_arm(cs, f, cs.now + cs.config.embryonic_ns)
     return TCP_DONE
@@ -250,8 +250,8 @@ cdef int synack_arrives(CoreState *cs, Flow *f, Packet *p, int s) noexcept nogil
     if p.ack == rcv.isn + 1:
         receive_held(f, 1 - s, p.ack)    # data on the SYN was not taken
     if rcv.state != TCP_ESTABLISHED:
-        set_state(f, 1 - s, TCP_ESTABLISHED)
-    set_state(f, s, TCP_SYN_RECEIVED)
+        set_state(cs, f, 1 - s, TCP_ESTABLISHED)
+    set_state(cs, f, s, TCP_SYN_RECEIVED)
     flow_start(cs, f, START_SYN)
     flow_arm(cs, f, cs.now + cs.config.embryonic_ns)
     establish_if_agreed(cs, f)
@@ -370,7 +370,7 @@ cdef void acked_more(CoreState *cs, Flow *f, int side, uint32_t ack) noexcept no
     if seq_gt(ack, h.nxt) and not h.flags & HALF_FIN_DONE:
         receive_acked(cs, f, side, ack)
     if h.flags & HALF_FIN and seq_gt(ack, h.fin):
-        fin_acked(f, side)
+        fin_acked(cs, f, side)
 
 
 # ---- establishment -----------------------------------------------------------------------
@@ -396,7 +396,7 @@ cdef void establish(CoreState *cs, Flow *f) noexcept nogil:
         record_add(cs, f, RECORD_ESTABLISHED, 0)
     for side in range(2):
         if f.h[side].state < TCP_ESTABLISHED:
-            set_state(f, side, TCP_ESTABLISHED)
+            set_state(cs, f, side, TCP_ESTABLISHED)
     flow_arm(cs, f, cs.now + cs.config.established_ns)
 
 
@@ -441,22 +441,22 @@ cdef void fin_arrives(CoreState *cs, Flow *f, Packet *p, int s) noexcept nogil:
     f.flags &= ~<uint32_t>FLOW_OPEN
     if seq_ge(fin, snd.top):
         snd.top = fin + 1
-    set_state(f, s, TCP_LAST_ACK if snd.state == TCP_CLOSE_WAIT else TCP_FIN_WAIT_1)
+    set_state(cs, f, s, TCP_LAST_ACK if snd.state == TCP_CLOSE_WAIT else TCP_FIN_WAIT_1)
     receive_fin(cs, f, s)
     if rcv.flags & HALF_ACKING and seq_gt(rcv.ack, fin):
-        fin_acked(f, s)
+        fin_acked(cs, f, s)
     flow_arm(cs, f, cs.now + cs.config.closing_ns)
 
 
-cdef void fin_acked(Flow *f, int side) noexcept nogil:
+cdef void fin_acked(CoreState *cs, Flow *f, int side) noexcept nogil:
     cdef Half *h = &f.h[side]
     h.flags |= HALF_FIN_ACKED
     if h.state == TCP_FIN_WAIT_1:
-        set_state(f, side, TCP_FIN_WAIT_2)
+        set_state(cs, f, side, TCP_FIN_WAIT_2)
     elif h.state == TCP_CLOSING:
-        set_state(f, side, TCP_TIME_WAIT)
+        set_state(cs, f, side, TCP_TIME_WAIT)
     elif h.state == TCP_LAST_ACK:
-        set_state(f, side, TCP_CLOSED)
+        set_state(cs, f, side, TCP_CLOSED)
 
 
 cdef void close_if_done(CoreState *cs, Flow *f) noexcept nogil:
@@ -480,7 +480,7 @@ cdef void tcp_assume_syn(CoreState *cs, Flow *f, int s, uint32_t isn, uint8_t sc
     h.top = isn + 1
     h.scale = scale
     h.flags |= HALF_SYN | HALF_SYNCED | HALF_SEEN | HALF_SCALING
-    set_state(f, s, TCP_SYN_SENT)
+    set_state(cs, f, s, TCP_SYN_SENT)
     flow_start(cs, f, START_SYN)
 
 
@@ -490,8 +490,8 @@ cdef void tcp_close(CoreState *cs, Flow *f, uint8_t reason) noexcept nogil:
     receive_flush(cs, f, CLIENT)
     receive_flush(cs, f, SERVER)
     if reason == CLOSE_RESET:
-        set_state(f, CLIENT, TCP_CLOSED)
-        set_state(f, SERVER, TCP_CLOSED)
+        set_state(cs, f, CLIENT, TCP_CLOSED)
+        set_state(cs, f, SERVER, TCP_CLOSED)
     flow_close(cs, f, reason)
 
 

@@ -26,7 +26,7 @@ SHIM = ROOT / "dpdk_shim"
 ENGINE_LAYERS: dict[str, str] = {
     "leaves": "seq be limits intrinsics shim bpf flowprobe errors names",
     "storage": "wire tcpopt pool stream flow timers flowkey clock filtertext filterproof",
-    "tables": "flowtable assembler filters",
+    "tables": "flowtable assembler filters events",
     "protocol": "state life receive tcp udp flowfilters",
     "core": "core",
     "bridge": "source probe taskface taskqueue task packet view pump",
