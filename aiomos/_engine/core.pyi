@@ -1,16 +1,13 @@
 """The sans-io engine of one core."""
 
-from typing import Any
-
-#: Engine options and their defaults: times in seconds, memory in bytes.
-DEFAULTS: dict[str, Any]
-
 class Core:
     def __init__(
         self,
         *,
         embryonic: float = ...,
         established: float = ...,
+        one_sided: float = ...,
+        half_closed: float = ...,
         closing: float = ...,
         linger: float = ...,
         udp_idle: float = ...,

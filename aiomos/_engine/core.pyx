@@ -11,6 +11,7 @@ from aiomos._engine.flowtable cimport (FlowSlot, table_find, table_free, table_h
 from aiomos._engine.intrinsics cimport aio_prefetch, likely, unlikely
 from aiomos._engine.life cimport flow_bury, flow_forget, flow_open, flow_unviewed
 from aiomos._engine.limits cimport CLIENT, CLOSE_REUSED, PROTO_TCP, SCRATCH_SIZE, SERVER
+from aiomos._engine.options import check_options
 from aiomos._engine.pool cimport pool_clear, pool_init
 from aiomos._engine.shim cimport aio_frame_copy
 from aiomos._engine.state cimport C_TCP_NO_FLOW, HOOK_PACKET, CoreConfig, hook_fn, records_full
@@ -21,27 +22,12 @@ from aiomos._engine.timers cimport wheel_init, wheel_pop, wheel_start, wheel_tim
 from aiomos._engine.udp cimport udp_arrives, udp_timer
 from aiomos._engine.wire cimport WIRE_NEED_LINEAR, WIRE_UDP, wire_decode
 
-DEFAULTS = {
-    "embryonic": 20.0,
-    "established": 3600.0,
-    "closing": 600.0,
-    "linger": 60.0,
-    "udp_idle": 60.0,
-    "reorder_grace": 0.2,
-    "one_sided_grace": 1.0,
-    "max_flows": 1 << 22,
-    "memory": 4 << 30,
-    "pickup": True,
-    "vlan_in_key": False,
-}
-
-
 cdef inline int64_t to_ns(object seconds) except -1:
     return <int64_t>round(seconds * 1e9)
 
 
 cdef class Core:
-    """The sans-io engine. Options are those of DEFAULTS, times in seconds, memory in bytes."""
+    """The sans-io engine. Options are those of options.DEFAULTS, and `seed` of the hash."""
 
     def __cinit__(self, **options):
         self.state = <CoreState *>calloc(1, sizeof(CoreState))
@@ -53,17 +39,16 @@ cdef class Core:
             raise MemoryError
 
     def __init__(self, **options):
-        unknown = set(options) - set(DEFAULTS) - {"seed"}
-        if unknown:
-            raise TypeError(f"no such engine option: {', '.join(sorted(unknown))}")
-        self._configure({**DEFAULTS, **options})
-        seed = options.get("seed")
+        seed = options.pop("seed", None)
+        self._configure(check_options(options))
         self._allocate(os.urandom(32) if seed is None else bytes(seed).ljust(32, b"\0")[:32])
 
     def _configure(self, values):
         cdef CoreConfig *config = &self.state.config
         config.embryonic_ns = to_ns(values["embryonic"])
         config.established_ns = to_ns(values["established"])
+        config.one_sided_ns = to_ns(values["one_sided"])
+        config.half_closed_ns = to_ns(values["half_closed"])
         config.closing_ns = to_ns(values["closing"])
         config.linger_ns = to_ns(values["linger"])
         config.udp_ns = to_ns(values["udp_idle"])
@@ -206,6 +191,7 @@ cdef class Core:
             "flows": cs.table.linked,
             "flow_entries": cs.table.live,
             "timers": cs.wheel.armed,
+            "timer_looks": cs.wheel.looks,
             "blocks": cs.pool.blocks,
             "buffer_bytes": cs.pool.used,
             "buffer_bytes_peak": cs.pool.peak,

@@ -17,6 +17,10 @@ cdef void flow_tell(CoreState *cs, Flow *f, int side) noexcept nogil
 cdef void flow_close(CoreState *cs, Flow *f, uint8_t reason) noexcept nogil
 # Takes the entry out of table and wheel; freed after the burst, and after its last view.
 cdef void flow_forget(CoreState *cs, Flow *f) noexcept nogil
+# Engine time at which a flow expires, should no packet of it come before.
+cdef int64_t flow_expiry(const CoreState *cs, const Flow *f) noexcept nogil
+# The wheel looks at the flow when it expires, or when its state has come to expire earlier.
+cdef void flow_watch(CoreState *cs, Flow *f) noexcept nogil
 cdef void flow_arm(CoreState *cs, Flow *f, int64_t due_ns) noexcept nogil
 # Gives entries back whose records have been consumed.
 cdef void flow_bury(CoreState *cs) noexcept nogil

@@ -82,10 +82,13 @@ cdef enum:
     COUNTERS = 22
 
 cdef struct CoreConfig:
-    int64_t embryonic_ns      # handshake not finished, since its last packet
-    int64_t established_ns    # idle, open
-    int64_t closing_ns        # idle, one FIN seen
-    int64_t linger_ns         # closed entries stay for late packets (RFC 9293: TIME-WAIT)
+    # Without a packet for so long, a flow expires (life.pyx: flow_idle_limit):
+    int64_t embryonic_ns      # the handshake is not finished
+    int64_t established_ns    # open, both ends seen
+    int64_t one_sided_ns      # open, one end never seen
+    int64_t half_closed_ns    # one FIN seen
+    int64_t closing_ns        # both seen, the last acknowledgement is missing
+    int64_t linger_ns         # closed: entries stay for late packets (RFC 9293: TIME-WAIT)
     int64_t udp_ns
     int64_t reorder_grace_ns  # acknowledged, but not seen
     int64_t one_sided_grace_ns

@@ -3,7 +3,7 @@
 Names: `s` is the end that sent the segment, `snd` its half, `rcv` its peer's. "nxt" is
 always the next byte of that half which the *other* end has not received in order.
 """
-from libc.stdint cimport int64_t, uint16_t, uint32_t
+from libc.stdint cimport uint16_t, uint32_t
 
 from aiomos._engine.flow cimport (FLOW_CLOSED, FLOW_ESTABLISHED, FLOW_MIDSTREAM, FLOW_OPEN,
                                   FLOW_OTHER_ISN, FLOW_REUSE_SYN, HALF_ACKING, HALF_CLAIMED,
@@ -13,7 +13,8 @@ from aiomos._engine.flow cimport (FLOW_CLOSED, FLOW_ESTABLISHED, FLOW_MIDSTREAM,
                                   TCP_FIN_WAIT_1, TCP_FIN_WAIT_2, TCP_LAST_ACK, TCP_LISTEN,
                                   TCP_SYN_RECEIVED, TCP_SYN_SENT, TCP_TIME_WAIT)
 from aiomos._engine.intrinsics cimport likely, unlikely
-from aiomos._engine.life cimport flow_arm, flow_close, flow_forget, flow_keep, flow_start
+from aiomos._engine.life cimport (flow_close, flow_expiry, flow_forget, flow_keep, flow_start,
+                                  flow_watch)
 from aiomos._engine.limits cimport (ACK, CLIENT, CLOSE_FIN, CLOSE_RESET, CLOSE_TIMEOUT, FIN, RST,
                                     SERVER, SYN)
 from aiomos._engine.receive cimport (receive_acked, receive_fin, receive_flush, receive_held,
@@ -176,7 +177,7 @@ cdef int syn_arrives(CoreState *cs, Flow *f, Packet *p, int s) noexcept nogil:
         set_state(cs, f, s, TCP_SYN_SENT)
         set_state(cs, f, 1 - s, TCP_LISTEN)
     flow_start(cs, f, START_SYN)
-    flow_arm(cs, f, cs.now + cs.config.embryonic_ns)
+    flow_watch(cs, f)
     return TCP_DONE
 
 
@@ -253,7 +254,7 @@ cdef int synack_arrives(CoreState *cs, Flow *f, Packet *p, int s) noexcept nogil
         set_state(cs, f, 1 - s, TCP_ESTABLISHED)
     set_state(cs, f, s, TCP_SYN_RECEIVED)
     flow_start(cs, f, START_SYN)
-    flow_arm(cs, f, cs.now + cs.config.embryonic_ns)
+    flow_watch(cs, f)
     establish_if_agreed(cs, f)
     return TCP_DONE
 
@@ -397,7 +398,7 @@ cdef void establish(CoreState *cs, Flow *f) noexcept nogil:
     for side in range(2):
         if f.h[side].state < TCP_ESTABLISHED:
             set_state(cs, f, side, TCP_ESTABLISHED)
-    flow_arm(cs, f, cs.now + cs.config.established_ns)
+    flow_watch(cs, f)
 
 
 cdef void settle_scaling(Flow *f) noexcept nogil:
@@ -445,7 +446,7 @@ cdef void fin_arrives(CoreState *cs, Flow *f, Packet *p, int s) noexcept nogil:
     receive_fin(cs, f, s)
     if rcv.flags & HALF_ACKING and seq_gt(rcv.ack, fin):
         fin_acked(cs, f, s)
-    flow_arm(cs, f, cs.now + cs.config.closing_ns)
+    flow_watch(cs, f)
 
 
 cdef void fin_acked(CoreState *cs, Flow *f, int side) noexcept nogil:
@@ -495,26 +496,14 @@ cdef void tcp_close(CoreState *cs, Flow *f, uint8_t reason) noexcept nogil:
     flow_close(cs, f, reason)
 
 
-cdef int64_t idle_limit(const CoreState *cs, const Flow *f) noexcept nogil:
-    if f.flags & FLOW_CLOSED:
-        return cs.config.linger_ns
-    if not f.flags & FLOW_ESTABLISHED:
-        return cs.config.embryonic_ns
-    if f.flags & FLOW_OPEN:
-        return cs.config.established_ns
-    return cs.config.closing_ns
-
-
 cdef void tcp_timer(CoreState *cs, Flow *f) noexcept nogil:
-    cdef int64_t due
     cdef int side
     for side in range(2):
         receive_hole_due(cs, f, side)
     close_if_done(cs, f)
-    due = f.last_ns + idle_limit(cs, f)
-    if due <= cs.now:
+    if flow_expiry(cs, f) <= cs.now:
         # Nothing late is to be expected of a flow that was idle: what comes begins a new one.
         tcp_close(cs, f, CLOSE_TIMEOUT)
         flow_forget(cs, f)
         return
-    flow_arm(cs, f, due)
+    flow_watch(cs, f)

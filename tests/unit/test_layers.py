@@ -24,7 +24,7 @@ SHIM = ROOT / "dpdk_shim"
 
 #: From the lowest to the highest. In `BRIDGE` Python objects and asyncio begin.
 ENGINE_LAYERS: dict[str, str] = {
-    "leaves": "seq be limits intrinsics shim bpf flowprobe errors names",
+    "leaves": "seq be limits intrinsics shim bpf flowprobe errors names options",
     "storage": "wire tcpopt pool stream flow timers flowkey clock filtertext filterproof",
     "tables": "flowtable assembler filters events",
     "protocol": "state life receive tcp udp flowfilters",
