@@ -27,7 +27,7 @@ cdef enum:
     EVENT_RESET = 12          # a: 1 valid, 0 not (RFC 5961)
     EVENT_END = 13            # a: CLOSE_*; the last of a flow
     EVENT_ORPHAN = 14         # a: OrphanReason; no flow
-    EVENT_ANOMALY = 15        # a: AnomalyKind; flow may be NULL
+    EVENT_ANOMALY = 15        # a: AnomalyKind, b: what it says of that; flow may be NULL
     EVENT_IDLE = 16           # a: nanoseconds without a packet
     EVENT_ICMP = 17           # a: type << 8 | code, b: second word; side: whose packet it quotes
     EVENTS = 18
@@ -36,6 +36,25 @@ cdef enum:
     HOOK_SENDER = 0
     HOOK_RECEIVER = 1
     HOOK_TIMER = 2
+
+# AnomalyKind: what is not as the standards say. names.ANOMALIES has the same list for people;
+# those of fragments are called as Zeek calls them. New ones go to the end.
+cdef enum:
+    ANOMALY_BAD_CHECKSUM = 0              # b: 0 IPv4 header, else the IP protocol
+    ANOMALY_FRAGMENT_OVERLAP = 1          # with the bytes that were there; b: offset
+    ANOMALY_FRAGMENT_INCONSISTENCY = 2    # with other bytes; b: offset
+    ANOMALY_FRAGMENT_SMALL = 3            # not the last, and under 64 bytes; b: its length
+    ANOMALY_FRAGMENT_SIZE = 4             # contradicts where its datagram ends; b: its end
+    ANOMALY_FRAGMENT_WITH_DF = 5          # b: offset
+    ANOMALY_FRAGMENT_TOO_LARGE = 6        # its datagram would be over 65535 bytes; b: its end
+    ANOMALY_FRAGMENT_MALFORMED = 7        # empty, or an IPv6 one of no multiple of 8; b: its length
+    ANOMALY_FRAGMENTS_TOO_MANY = 8        # b: how many
+    ANOMALY_INVALID_FLAGS = 9             # b: the TCP flags
+    ANOMALY_OLD_TIMESTAMP = 10            # PAWS (RFC 7323 section 5)
+    ANOMALY_SMALL_SEGMENTS = 11
+    ANOMALY_DIRECTION_FLIPPED = 12
+    ANOMALIES = 13
+    ANOMALY_STATUS = 64                   # and above: a malformed frame, by its WireStatus
 
 # Whether repeated bytes are the ones that were there.
 cdef enum:

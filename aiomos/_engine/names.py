@@ -47,6 +47,31 @@ STATUSES = (
 #: Statuses of frames that are malformed, not merely of another kind.
 MALFORMED = STATUSES[7:]
 
+ANOMALIES = (
+    "bad_checksum",
+    "fragment_overlap",
+    "fragment_inconsistency",
+    "excessively_small_fragment",
+    "fragment_size_inconsistency",
+    "fragment_with_DF",
+    "fragment_too_large",
+    "fragment_malformed",
+    "too_many_fragments",
+    "invalid_flags",
+    "old_timestamp",
+    "small_segments",
+    "direction_flipped",
+)
+
+#: Anomalies from here on are malformed frames: STATUSES follows.
+ANOMALY_STATUS = 64
+
+
+def anomaly_name(kind: int) -> str:
+    """What Anomaly.kind says for a number of the engine's."""
+    return STATUSES[kind - ANOMALY_STATUS] if kind >= ANOMALY_STATUS else ANOMALIES[kind]
+
+
 CLOSE_REASONS = (
     "",
     "FIN",
