@@ -14,12 +14,13 @@ import socket
 import struct
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 HERE = Path(__file__).parent
-sys.path += [str(HERE.parent), str(HERE.parent / "captures")]
+sys.path.append(str(HERE.parent))
+sys.path.append(str(HERE.parent / "captures"))
 from craft import ACK, FIN, ICMP, RST, SYN, address, checksum, ethernet, frame, ipv4, tcp
 from lab.impair import ETH_P_ALL, PACKET_IGNORE_OUTGOING, SOL_PACKET
 from lab.netns import OFFLOADS, Namespace, command
@@ -61,6 +62,7 @@ class Street:
     def __init__(self, server: Namespace, cable: socket.socket) -> None:
         self.server = server
         self.frames: list[tuple[bytes, int]] = []  # all of both ways, with time
+        self.after_visit: Callable[[], None] | None = None
         self.answers: dict[int, list[Heard]] = {}
         self._cable = cable
         self._echo = itertools.count(1)
