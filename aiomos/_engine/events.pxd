@@ -18,7 +18,7 @@ cdef enum:
     EVENT_NEW_DATA = 3        # a: stream offset, b: length; new: the bytes (may be NULL: cut)
     EVENT_RETRANSMISSION = 4  # a: offset, b: length, c: DIFFERS_*
     EVENT_OUT_OF_ORDER = 5    # a: offset, b: length
-    EVENT_OVERLAP = 6         # a: offset, b: length, c: 0 the old bytes stay, 1 the new ones win; old, new
+    EVENT_OVERLAP = 6         # a: offset, b: length, c: 0 old, 1 new bytes win; old, new
     EVENT_GAP = 7             # a: offset, b: length, c: GAP_*
     EVENT_STATE = 8           # a: old TCP_*, b: new
     EVENT_ZERO_WINDOW = 9     # side closed its window
@@ -29,7 +29,8 @@ cdef enum:
     EVENT_ORPHAN = 14         # a: OrphanReason; no flow
     EVENT_ANOMALY = 15        # a: AnomalyKind, b: what it says of that; flow may be NULL
     EVENT_IDLE = 16           # a: nanoseconds without a packet
-    EVENTS = 17
+    EVENT_ICMP = 17           # a: type << 8 | code, b: second word; side: whose packet it quotes
+    EVENTS = 18
 
 cdef enum:
     HOOK_SENDER = 0
@@ -60,6 +61,41 @@ cdef enum:
     DIFFERS_NO = 0
     DIFFERS_YES = 1
     DIFFERS_UNKNOWN = 2       # the old ones are gone
+
+# PacketVerdict: what the stack at this hook made of a packet. names.VERDICTS
+cdef enum:
+    VERDICT_ACCEPTED = 0      # brought something new, or acknowledges
+    VERDICT_REPEATED = 1      # brought nothing new
+    VERDICT_REFUSED = 2       # failed a check: nothing of it counts
+
+# OrphanReason: why a packet belongs to no flow. names.ORPHANS
+cdef enum:
+    ORPHAN_NO_FLOW = 0        # TCP that opens no flow: RST, or pickup is off
+    ORPHAN_CLOSED = 1         # TCP or UDP of a flow that is over
+    ORPHAN_PROTOCOL = 2       # IP, neither TCP nor UDP
+    ORPHAN_NOT_IP = 3
+    ORPHAN_MALFORMED = 4      # headers that cannot be right, or are cut off
+    ORPHAN_TABLE_FULL = 5
+    ORPHAN_FRAGMENT = 6       # a fragment whose datagram is not complete
+
+# AnomalyKind. names.ANOMALIES; new ones at the end.
+cdef enum:
+    ANOMALY_BAD_CHECKSUM = 0
+    ANOMALY_INVALID_FLAGS = 1         # SYN+FIN, SYN+RST, FIN+RST, none at all
+    ANOMALY_NO_ACK = 2                # data or FIN without ACK flag, synchronised
+    ANOMALY_OUTSIDE_WINDOW = 3
+    ANOMALY_BAD_ACK = 4               # acknowledges what was never sent
+    ANOMALY_CHALLENGED_SYN = 5        # SYN on a live connection (RFC 5961)
+    ANOMALY_OLD_TIMESTAMP = 6         # PAWS (RFC 7323)
+    ANOMALY_BEYOND_FIN = 7
+    ANOMALY_BAD_OPTIONS = 8
+    ANOMALY_SMALL_SEGMENTS = 9
+    ANOMALY_DIRECTION_FLIPPED = 10
+    ANOMALY_FRAGMENT_OVERLAP = 11     # same bytes
+    ANOMALY_FRAGMENT_INCONSISTENCY = 12       # other bytes
+    ANOMALY_FRAGMENT_SIZE = 13        # beyond 65535, or two different ends
+    ANOMALY_FRAGMENT_TINY = 14        # first fragment without a whole transport header
+    ANOMALY_FRAGMENT_DF = 15          # do not fragment, and fragmented
 
 cdef struct Event:
     Flow *flow                # NULL: orphans, and anomalies below TCP

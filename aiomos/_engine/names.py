@@ -97,6 +97,63 @@ GAP_CAUSES = (
     "slow_reader",
 )
 
+#: Events by number (events.pxd), as the classes of aiomos/events.py.
+EVENTS = (
+    "PacketSeen",
+    "ConnectionStart",
+    "Established",
+    "NewData",
+    "Retransmission",
+    "OutOfOrder",
+    "Overlap",
+    "Gap",
+    "StateChange",
+    "ZeroWindow",
+    "WindowUpdate",
+    "FinSeen",
+    "ResetSeen",
+    "ConnectionEnd",
+    "Orphan",
+    "Anomaly",
+    "Idle",
+    "IcmpError",
+)
+
+HOOKS = ("sender", "receiver", "timer")
+
+SIDES = ("client", "server")
+
+VERDICTS = ("accepted", "repeated", "refused")
+
+ORPHANS = (
+    "no_flow",
+    "closed",
+    "protocol",
+    "not_ip",
+    "malformed",
+    "table_full",
+    "fragment",
+)
+
+ANOMALIES = (
+    "bad_checksum",
+    "invalid_flags",
+    "no_ack",
+    "outside_window",
+    "bad_ack",
+    "challenged_syn",
+    "old_timestamp",
+    "beyond_fin",
+    "bad_options",
+    "small_segments",
+    "direction_flipped",
+    "fragment_overlap",
+    "fragment_inconsistency",
+    "fragment_size",
+    "fragment_tiny",
+    "fragment_df",
+)
+
 #: enum aio_result of shim.h, as far as people are told about it.
 RESULT_CUT = -2
 RESULTS_FAILED = (-3, -4, -5, -7, -8)
