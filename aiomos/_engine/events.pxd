@@ -18,7 +18,7 @@ cdef enum:
     EVENT_NEW_DATA = 3        # a: stream offset, b: length; new: the bytes (may be NULL: cut)
     EVENT_RETRANSMISSION = 4  # a: offset, b: length, c: DIFFERS_*
     EVENT_OUT_OF_ORDER = 5    # a: offset, b: length
-    EVENT_OVERLAP = 6         # a: offset, b: length, c: 0 the old bytes stay, 1 the new ones win; old, new
+    EVENT_OVERLAP = 6         # a: offset, b: length, c: 1 the new bytes win, 0 the old; old, new
     EVENT_GAP = 7             # a: offset, b: length, c: GAP_*
     EVENT_STATE = 8           # a: old TCP_*, b: new
     EVENT_ZERO_WINDOW = 9     # side closed its window
@@ -41,6 +41,22 @@ cdef enum:
     DIFFERS_NO = 0
     DIFFERS_YES = 1
     DIFFERS_UNKNOWN = 2       # the old ones are gone
+
+# AnomalyKind: what no peer that follows the rules would send. names.ANOMALIES for people.
+cdef enum:
+    ANOMALY_INVALID_FLAGS = 0      # SYN+FIN, SYN+RST, FIN+RST, none at all
+    ANOMALY_NO_ACK_FLAG = 1        # data or FIN without ACK in a synchronised state
+    ANOMALY_OLD_TIMESTAMP = 2      # PAWS (RFC 7323 section 5)
+    ANOMALY_RIGHT_OF_WINDOW = 3    # bytes beyond the window that the receiver has offered
+    ANOMALY_BAD_RESET = 4          # RST that its receiver does not believe (RFC 5961 section 3)
+    ANOMALY_CHALLENGED_SYN = 5     # SYN on a live connection (RFC 5961 section 4)
+    ANOMALY_BAD_ACK = 6            # acknowledges what was not sent, or is too old (section 5)
+    ANOMALY_DATA_AFTER_FIN = 7
+    ANOMALY_MALFORMED_OPTIONS = 8
+    ANOMALY_DIRECTION_FLIPPED = 9  # the end taken for the client is the server
+    ANOMALY_SMALL_SEGMENTS = 10    # many tiny segments in flight at once
+    ANOMALY_URGENT = 11            # urgent data that is not delivered in line
+    ANOMALIES = 12
 
 cdef struct Event:
     Flow *flow                # NULL: orphans, and anomalies below TCP

@@ -23,6 +23,28 @@ COUNTERS = (
     "slow_reader_bytes",
     "unread_side",
     "late_packets",
+    "tcp_old_timestamp",
+    "tcp_keep_alive",
+    "tcp_window_probe",
+    "tcp_urgent",
+    "tcp_direction_flipped",
+    "tcp_small_segments",
+)
+
+#: AnomalyKind.
+ANOMALIES = (
+    "invalid_flags",
+    "no_ack_flag",
+    "old_timestamp",
+    "right_of_window",
+    "bad_reset",
+    "challenged_syn",
+    "bad_ack",
+    "data_after_fin",
+    "malformed_options",
+    "direction_flipped",
+    "small_segments",
+    "urgent",
 )
 
 STATUSES = (
