@@ -11,7 +11,7 @@ from aiomos._engine.stream cimport Stream
 cdef enum:
     HALF_SEEN = 0x001         # at least one packet of this end was seen
     HALF_SYN = 0x002          # its SYN was seen
-    HALF_SYNCED = 0x004       # Flow.isn and nxt hold (from a SYN, picked up, or told by the peer's ACK)
+    HALF_SYNCED = 0x004       # Flow.isn and nxt hold: a SYN, picked up, or told by the peer's ACK
     HALF_ACKING = 0x008       # it acknowledged its peer's SYN: ack and edge hold
     HALF_FIN = 0x010          # its FIN was seen; Flow.fin holds
     HALF_FIN_DONE = 0x020     # everything before its FIN was seen, and the FIN itself
@@ -19,7 +19,7 @@ cdef enum:
     HALF_RST = 0x080          # it sent a RST (valid or not)
     HALF_SCALING = 0x100      # its SYN offered window scaling
     HALF_INFERRED = 0x200     # Flow.isn and nxt come from the peer's ACK alone
-    HALF_CLAIMED = 0x400      # while there is no FIN: Flow.fin is where the peer's ACK alone put nxt
+    HALF_CLAIMED = 0x400      # without FIN: Flow.fin is where the peer's ACK alone put nxt
     HALF_TIMESTAMPS = 0x800   # its segments carry timestamps; ts_recent holds
     HALF_STARTED = 0x1000     # its ConnectionStart was told
 # Flow.flags.
