@@ -277,10 +277,13 @@ class Anomaly(Event):
     """Something that no well-behaved network or host does. Below TCP the flow may be None.
 
     Attributes:
-        kind: one of :data:`aiomos._engine.names.ANOMALIES`, ``bad_checksum`` for example.
+        kind: one of :data:`aiomos._engine.names.ANOMALIES`, ``bad_checksum`` for example, or,
+            of a malformed frame, one of :data:`aiomos._engine.names.MALFORMED`.
+        detail: a number that goes with it: of fragments the offset, of flags the flags.
     """
 
     kind: str
+    detail: int = 0
 
 
 @attrs.frozen

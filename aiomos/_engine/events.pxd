@@ -53,7 +53,13 @@ cdef enum:
     ANOMALY_OLD_TIMESTAMP = 10            # PAWS (RFC 7323 section 5)
     ANOMALY_SMALL_SEGMENTS = 11
     ANOMALY_DIRECTION_FLIPPED = 12
-    ANOMALIES = 13
+    ANOMALY_NO_ACK = 13                   # data or FIN without ACK flag, synchronised
+    ANOMALY_OUTSIDE_WINDOW = 14
+    ANOMALY_BAD_ACK = 15                  # acknowledges what was never sent
+    ANOMALY_CHALLENGED_SYN = 16           # SYN on a live connection (RFC 5961)
+    ANOMALY_BEYOND_FIN = 17
+    ANOMALY_BAD_OPTIONS = 18
+    ANOMALIES = 19
     ANOMALY_STATUS = 64                   # and above: a malformed frame, by its WireStatus
 
 # Whether repeated bytes are the ones that were there.
@@ -77,25 +83,6 @@ cdef enum:
     ORPHAN_MALFORMED = 4      # headers that cannot be right, or are cut off
     ORPHAN_TABLE_FULL = 5
     ORPHAN_FRAGMENT = 6       # a fragment whose datagram is not complete
-
-# AnomalyKind. names.ANOMALIES; new ones at the end.
-cdef enum:
-    ANOMALY_BAD_CHECKSUM = 0
-    ANOMALY_INVALID_FLAGS = 1         # SYN+FIN, SYN+RST, FIN+RST, none at all
-    ANOMALY_NO_ACK = 2                # data or FIN without ACK flag, synchronised
-    ANOMALY_OUTSIDE_WINDOW = 3
-    ANOMALY_BAD_ACK = 4               # acknowledges what was never sent
-    ANOMALY_CHALLENGED_SYN = 5        # SYN on a live connection (RFC 5961)
-    ANOMALY_OLD_TIMESTAMP = 6         # PAWS (RFC 7323)
-    ANOMALY_BEYOND_FIN = 7
-    ANOMALY_BAD_OPTIONS = 8
-    ANOMALY_SMALL_SEGMENTS = 9
-    ANOMALY_DIRECTION_FLIPPED = 10
-    ANOMALY_FRAGMENT_OVERLAP = 11     # same bytes
-    ANOMALY_FRAGMENT_INCONSISTENCY = 12       # other bytes
-    ANOMALY_FRAGMENT_SIZE = 13        # beyond 65535, or two different ends
-    ANOMALY_FRAGMENT_TINY = 14        # first fragment without a whole transport header
-    ANOMALY_FRAGMENT_DF = 15          # do not fragment, and fragmented
 
 cdef struct Event:
     Flow *flow                # NULL: orphans, and anomalies below TCP

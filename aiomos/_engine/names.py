@@ -61,6 +61,12 @@ ANOMALIES = (
     "old_timestamp",
     "small_segments",
     "direction_flipped",
+    "no_ack",
+    "outside_window",
+    "bad_ack",
+    "challenged_syn",
+    "beyond_fin",
+    "bad_options",
 )
 
 #: Anomalies from here on are malformed frames: STATUSES follows.
@@ -133,25 +139,6 @@ ORPHANS = (
     "malformed",
     "table_full",
     "fragment",
-)
-
-ANOMALIES = (
-    "bad_checksum",
-    "invalid_flags",
-    "no_ack",
-    "outside_window",
-    "bad_ack",
-    "challenged_syn",
-    "old_timestamp",
-    "beyond_fin",
-    "bad_options",
-    "small_segments",
-    "direction_flipped",
-    "fragment_overlap",
-    "fragment_inconsistency",
-    "fragment_size",
-    "fragment_tiny",
-    "fragment_df",
 )
 
 #: enum aio_result of shim.h, as far as people are told about it.
