@@ -14,6 +14,7 @@ from random import Random
 sys.path.append(str(Path(__file__).parents[1] / "captures"))
 from lab.netns import CLIENT, SERVER, Lab, Namespace
 
+FIRST_PORT = 7000
 NO_LINGER = struct.pack("ii", 1, 0)
 ENDED = {"06", "07", "0A"}  # TIME_WAIT, CLOSE, LISTEN, as /proc/net/tcp has them
 QUIET = 30.0  # seconds after which waiting for connections to end is given up
@@ -80,13 +81,13 @@ class Party:
 
 @dataclass
 class Meeting:
-    """One connection; its client's port names it."""
+    """One connection; its ports name it."""
 
     number: int
     client: Party
     server: Party
     version: int
-    port: int = 0
+    ports: tuple[int, int] = 0, 0
 
     @property
     def orderly(self) -> bool:
@@ -120,12 +121,14 @@ async def meet(lab: Lab, meetings: list[Meeting]) -> None:
 
 async def hold(lab: Lab, meeting: Meeting) -> None:
     loop = asyncio.get_running_loop()
-    with lab.server.listen(SERVER.address(meeting.version)) as listener:
+    with lab.server.listen(
+        SERVER.address(meeting.version), FIRST_PORT + meeting.number
+    ) as listener:
         listener.setblocking(False)
         caller = lab.client.tcp_socket(meeting.version)
         caller.setblocking(False)
         caller.bind((CLIENT.address(meeting.version), 0))
-        meeting.port = caller.getsockname()[1]
+        meeting.ports = caller.getsockname()[1], FIRST_PORT + meeting.number
         calling = loop.create_task(loop.sock_connect(caller, listener.getsockname()))
         answering, _ = await loop.sock_accept(listener)
         await calling

@@ -53,12 +53,15 @@ class TapWire:
         self._halves = halves
         self._random = random.Random(seed)
         self._loop = asyncio.get_running_loop()
+        self._cut = False
 
     def start(self) -> None:
         for end, port in enumerate(self._ports):
             self._loop.add_reader(port, self._take, end)
 
     def stop(self) -> None:
+        """What is still on its way falls off the end."""
+        self._cut = True
         for port in self._ports:
             self._loop.remove_reader(port)
 
@@ -76,6 +79,8 @@ class TapWire:
         self._cross(self._halves[1 - end], raw, 1, lambda: self._out(port, raw))
 
     def _out(self, port: socket.socket, raw: bytes) -> None:
+        if self._cut:
+            return
         with contextlib.suppress(BlockingIOError):  # lost like any other
             port.send(raw)
 
