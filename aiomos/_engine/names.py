@@ -23,6 +23,12 @@ COUNTERS = (
     "slow_reader_bytes",
     "unread_side",
     "late_packets",
+    "tcp_old_timestamp",
+    "tcp_keep_alive",
+    "tcp_window_probe",
+    "tcp_urgent",
+    "tcp_direction_flipped",
+    "tcp_small_segments",
 )
 
 STATUSES = (
@@ -61,12 +67,14 @@ ANOMALIES = (
     "old_timestamp",
     "small_segments",
     "direction_flipped",
-    "no_ack",
-    "outside_window",
+    "no_ack_flag",
+    "right_of_window",
     "bad_ack",
     "challenged_syn",
-    "beyond_fin",
-    "bad_options",
+    "data_after_fin",
+    "malformed_options",
+    "bad_reset",
+    "urgent",
 )
 
 #: Anomalies from here on are malformed frames: STATUSES follows.
