@@ -26,6 +26,10 @@ cdef struct Tunnel:
     uint8_t has_id
     uint8_t ip_version           # of `ip`
 
+cdef enum:
+    FRAG_MORE = 1
+    FRAG_DF = 2              # "don't fragment", on a fragment
+
 cdef struct Packet:
     const aio_frame *frame
     const uint8_t *link          # Ethernet header, NULL for other link types
@@ -54,10 +58,20 @@ cdef struct Packet:
     uint8_t n_tunnels
     uint16_t vlan[MAX_VLAN]      # TCI, outermost first, those inside tunnels too
     Tunnel tunnel[MAX_TUNNELS]   # outermost first
+    # Of a fragment only; its part of the datagram is the payload. Its headers are [ip, l4),
+    # for IPv6 without the fragment header, which stands at l4.
+    uint32_t frag_id
+    uint16_t frag_off            # in bytes
+    uint16_t frag_named          # IPv6: where, from ip, the header before it names this one
+    uint8_t frag_flags           # FRAG_*
 
 # Decodes down to the innermost IP packet; decoders: bit mask of Decoder (walk.pxd).
 cdef void wire_decode(Packet *p, const aio_frame *frame, const uint8_t *data, uint32_t length,
                       uint32_t decoders) noexcept nogil
+# Goes on at the IP header at `off` of a contiguous frame that stands for the one p was decoded
+# from: a datagram put together of fragments. What p says of the layers around it stays.
+cdef void wire_decode_ip(Packet *p, const aio_frame *frame, uint32_t off,
+                         uint32_t decoders) noexcept nogil
 cdef bint wire_link_known(uint16_t link_type) noexcept nogil
 
 cdef inline const uint8_t *packet_src(const Packet *p) noexcept nogil:
