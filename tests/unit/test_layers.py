@@ -29,7 +29,7 @@ ENGINE_LAYERS: dict[str, str] = {
     "tables": "flowtable assembler filters events",
     "protocol": "state life receive closing handshake tcp udp flowfilters",
     "core": "core",
-    "bridge": "source probe taskface taskqueue task packet view pump",
+    "bridge": "source probe taskface taskqueue task packet view faults packethooks overlimit feed pump",
     "test hooks": "_testing _resume",
 }
 #: What users read.
