@@ -59,6 +59,7 @@ cdef class Core:
         config.memory = values["memory"]
         config.pickup = values["pickup"]
         config.vlan_in_key = values["vlan_in_key"]
+        config.decoders = values["decode"]
 
     def _allocate(self, bytes seed):
         if table_init(&self.state.table, self.state.config.max_flows, seed) != 0:
@@ -88,7 +89,7 @@ cdef class Core:
         cdef unsigned i
         for i in range(n):
             p = &self.packets[i]
-            wire_decode(p, &frames[i], frames[i].data, frames[i].head_len)
+            wire_decode(p, &frames[i], frames[i].data, frames[i].head_len, cs.config.decoders)
             if likely(p.status <= WIRE_UDP):
                 flow_key(p, &cs.table.seed, key_tag(cs, p))
                 aio_prefetch(table_home(&cs.table, p.hash))
@@ -211,7 +212,7 @@ cdef inline uint16_t key_tag(const CoreState *cs, const Packet *p) noexcept nogi
 cdef void linearise(CoreState *cs, Packet *p) noexcept nogil:
     """Headers that lie across segments: decode a contiguous copy of the frame instead."""
     cdef uint32_t n = aio_frame_copy(p.frame, 0, SCRATCH_SIZE, cs.scratch)
-    wire_decode(p, p.frame, cs.scratch, n)
+    wire_decode(p, p.frame, cs.scratch, n, cs.config.decoders)
     p.linear = 1
     if p.payload_off + p.payload_cap > n:
         p.payload_cap = n - p.payload_off if p.payload_off < n else 0

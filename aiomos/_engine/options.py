@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from aiomos._engine import names
 from aiomos._engine.errors import ConfigError
 
 #: Times in seconds, memory in bytes.
@@ -23,6 +24,7 @@ DEFAULTS: dict[str, Any] = {
     "memory": 4 << 30,
     "pickup": True,
     "vlan_in_key": False,
+    "decode": names.DECODERS,
 }
 
 _LONGEST = 10 * 365 * 86400.0
@@ -56,6 +58,8 @@ def check_options(given: Mapping[str, Any]) -> dict[str, Any]:
 def _check(name: str, value: Any) -> Any:
     if name in _CHOICES:
         return _choice(name, value)
+    if isinstance(DEFAULTS[name], tuple):
+        return _subset(name, value)
     if isinstance(DEFAULTS[name], bool):
         if not isinstance(value, bool):
             raise ConfigError(f"{name}={value!r}: it is True or False")
@@ -68,6 +72,15 @@ def _choice(name: str, value: Any) -> int:
     if not isinstance(value, str) or value not in choices:
         raise ConfigError(f"{name}={value!r}: it is one of {', '.join(map(repr, choices))}")
     return choices[value]
+
+
+def _subset(name: str, value: Any) -> int:
+    """Some of the words of the default, as a bit mask in their order."""
+    words = DEFAULTS[name]
+    unknown = [repr(word) for word in value if word not in words]
+    if unknown:
+        raise ConfigError(f"{name}: no such {', '.join(unknown)}; there are {', '.join(words)}")
+    return sum({1 << words.index(word) for word in value})
 
 
 def _number(name: str, value: Any) -> Any:
@@ -106,6 +119,8 @@ def _parse(name: str, text: str) -> Any:
         return {"true": True, "yes": True, "false": False, "no": False}.get(text.lower(), text)
     if isinstance(default, str):
         return text
+    if isinstance(default, tuple):
+        return tuple(word for word in text.split(",") if word)
     try:
         return int(text, 0) if isinstance(default, int) else float(text)
     except ValueError:
