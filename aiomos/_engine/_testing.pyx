@@ -629,6 +629,7 @@ cdef class CoreDriver:
         cdef Core core = self.core
         for i, box in enumerate(boxes):
             frames[i] = (<FrameBox>box).frame
+        core.relieve()
         core.prepare(frames, n)
         i = 0
         while i < n:

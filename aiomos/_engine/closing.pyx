@@ -5,9 +5,9 @@ Names as in tcp.pyx: `s` is the end that sent the segment, `snd` its half, `rcv`
 from libc.stdint cimport uint32_t
 
 from aiomos._engine.flow cimport (FLOW_CLOSED, FLOW_OPEN, HALF_ACKING, HALF_CLAIMED, HALF_FIN,
-                                  HALF_FIN_ACKED, HALF_FIN_DONE, HALF_RST, HALF_SYNCED, Half, TCP_CLOSE_WAIT, TCP_CLOSED, TCP_CLOSING,
-                                  TCP_FIN_WAIT_1, TCP_FIN_WAIT_2, TCP_LAST_ACK, TCP_SYN_SENT,
-                                  TCP_TIME_WAIT)
+                                  HALF_FIN_ACKED, HALF_FIN_DONE, HALF_RST, HALF_SYNCED, Half,
+                                  TCP_CLOSE_WAIT, TCP_CLOSED, TCP_CLOSING, TCP_FIN_WAIT_1,
+                                  TCP_FIN_WAIT_2, TCP_LAST_ACK, TCP_SYN_SENT, TCP_TIME_WAIT)
 from aiomos._engine.life cimport flow_close, flow_expiry, flow_forget, flow_watch
 from aiomos._engine.limits cimport ACK, CLIENT, CLOSE_FIN, CLOSE_RESET, CLOSE_TIMEOUT, SERVER
 from aiomos._engine.receive cimport receive_fin, receive_flush, receive_held, receive_hole_due

@@ -7,6 +7,8 @@ from aiomos._engine.wire cimport Packet
 
 # A flow for a keyed packet whose sender is end `sender` (CLIENT or SERVER); NULL: table full.
 cdef Flow *flow_open(CoreState *cs, Packet *p, int sender) noexcept nogil
+# Both SYNs are acknowledged, or it was picked up: no handshake any more.
+cdef void flow_established(CoreState *cs, Flow *f) noexcept nogil
 # Lets the handlers begin that wait for this point (StartPoint).
 cdef void flow_start(CoreState *cs, Flow *f, int point) noexcept nogil
 # Keeps the bytes of a side from here on, if its handlers want them.

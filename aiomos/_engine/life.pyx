@@ -3,12 +3,14 @@ from libc.stdint cimport uint16_t
 from libc.string cimport memcpy
 
 from aiomos._engine.flow cimport (FLOW_CLIENT_LOW, FLOW_CLOSED, FLOW_DYING, FLOW_ESTABLISHED,
-                                  FLOW_OPEN, FLOW_UNLINKED, HALF_FIN)
-from aiomos._engine.flowtable cimport table_add, table_release, table_unlink
+                                  FLOW_OPEN, FLOW_UNLINKED, HALF_FIN, LIST_CLOSED,
+                                  LIST_EMBRYONIC, LIST_OPEN)
+from aiomos._engine.flowtable cimport table_add, table_list, table_release, table_unlink
 from aiomos._engine.limits cimport CLIENT, PROTO_TCP, SERVER
 from aiomos._engine.state cimport (C_FLOWS, C_FLOWS_CLOSED, C_MEMORY, C_TABLE_FULL,
                                    HOOK_FLOW_END, HOOK_FLOW_START, RECORD_CLOSE, RECORD_SIDE,
                                    RECORD_START, Record, hook_fn, record_add)
+from aiomos._engine.stats cimport stats_close, stats_open
 from aiomos._engine.stream cimport (STREAM_ENDED, STREAM_STOPPED, STREAM_TOLD, Stream,
                                     stream_drop, stream_end, stream_new)
 from aiomos._engine.timers cimport wheel_arm, wheel_disarm
@@ -53,13 +55,21 @@ cdef Flow *flow_open(CoreState *cs, Packet *p, int sender) noexcept nogil:
     f.start_ns = cs.stamp
     f.born_ns = cs.now
     f.last_ns = cs.now
+    table_list(&cs.table, f, LIST_EMBRYONIC if p.protocol == PROTO_TCP else LIST_OPEN)
     cs.counters[C_FLOWS] += 1
+    if cs.config.statistics:
+        stats_open(cs, f)
     if cs.match != NULL:
         f.waiting = cs.match(cs.match_context, f, p)
         f.sides = (<uint8_t>((f.waiting & cs.sides_masks[CLIENT]) != 0)
                    | <uint8_t>((f.waiting & cs.sides_masks[SERVER]) != 0) << 1)
     call_hook(cs, HOOK_FLOW_START, f, p, 0)
     return f
+
+
+cdef void flow_established(CoreState *cs, Flow *f) noexcept nogil:
+    table_list(&cs.table, f, LIST_OPEN)
+    flow_watch(cs, f)
 
 
 cdef void flow_keep(CoreState *cs, Flow *f, int side) noexcept nogil:
@@ -108,6 +118,7 @@ cdef void flow_close(CoreState *cs, Flow *f, uint8_t reason) noexcept nogil:
     f.flags &= ~<uint32_t>FLOW_OPEN
     f.close_reason = reason
     cs.counters[C_FLOWS_CLOSED] += 1
+    table_list(&cs.table, f, LIST_CLOSED)
     for side in range(2):
         end_stream(cs, f, side)
     call_hook(cs, HOOK_FLOW_END, f, NULL, reason)
@@ -184,6 +195,11 @@ cdef void drop_streams(Flow *f) noexcept nogil:
             f.stream[side] = NULL
 
 
+cdef inline void release(CoreState *cs, Flow *f) noexcept nogil:
+    stats_close(cs, f)
+    table_release(&cs.table, f)
+
+
 cdef void flow_bury(CoreState *cs) noexcept nogil:
     cdef Flow *f = cs.dying
     cdef uint32_t following
@@ -193,7 +209,7 @@ cdef void flow_bury(CoreState *cs) noexcept nogil:
         f.flags &= ~<uint32_t>FLOW_DYING
         drop_streams(f)
         if f.pins == 0:
-            table_release(&cs.table, f)
+            release(cs, f)
         f = &cs.table.flows[following] if following else NULL
 
 
@@ -205,4 +221,4 @@ cdef void flow_unviewed(CoreState *cs, Flow *f) noexcept nogil:
 cdef void flow_unpin(CoreState *cs, Flow *f) noexcept nogil:
     f.pins -= 1
     if f.pins == 0 and f.flags & FLOW_UNLINKED and not f.flags & FLOW_DYING:
-        table_release(&cs.table, f)
+        release(cs, f)

@@ -21,9 +21,16 @@ DEFAULTS: dict[str, Any] = {
     "reorder_grace": 0.2,
     "one_sided_grace": 1.0,
     "max_flows": 1 << 22,
+    "max_embryonic": 1 << 18,
+    "evict_idle": 1.0,
+    "on_flows_full": "evict",
+    "on_embryonic_full": "evict",
+    "on_memory_full": "track",
     "memory": 4 << 30,
     "pickup": True,
     "vlan_in_key": False,
+    "statistics": False,
+    "community_id_seed": 0,
     "decode": names.DECODERS,
 }
 
@@ -34,12 +41,18 @@ _RANGES: dict[str, tuple[float, float]] = {
         ("embryonic", "established", "one_sided", "half_closed", "closing", "udp_idle"),
         (0.001, _LONGEST),
     ),
-    **dict.fromkeys(("linger", "reorder_grace", "one_sided_grace"), (0.0, _LONGEST)),
+    **dict.fromkeys(("linger", "reorder_grace", "one_sided_grace", "evict_idle"), (0.0, _LONGEST)),
     "max_flows": (1, 1 << 28),
+    "max_embryonic": (1, 1 << 28),
+    "community_id_seed": (0, 65535),
     "memory": (0, 1 << 62),
 }
 #: What a word may be, and the engine's number for it.
-_CHOICES: dict[str, dict[str, int]] = {}
+_CHOICES: dict[str, dict[str, int]] = {
+    "on_flows_full": {"evict": 0, "refuse": 1},
+    "on_embryonic_full": {"evict": 0, "refuse": 1},
+    "on_memory_full": {"track": 0, "refuse": 1},
+}
 
 
 def check_options(given: Mapping[str, Any]) -> dict[str, Any]:
