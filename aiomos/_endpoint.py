@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator
 from aiomos._engine.errors import GapError
 from aiomos._engine.view import EndpointBase
 from aiomos._options import OnFull, OnGap, check_limit, number_of
+from aiomos._stats import EndpointStats, endpoint_stats
 from aiomos.events import Gap
 
 #: What ``_blocked`` says stands behind the bytes at hand.
@@ -33,7 +34,12 @@ class Endpoint(EndpointBase):
 
     if sys.version_info >= (3, 12):
         # Before, EndpointBase.read() is quicker (docs/decisions/0027).
-        async def read(self, n: int = -1) -> bytes:
+        @property
+    def stats(self) -> EndpointStats:
+        """Statistics of what this end sent, as they are now."""
+        return endpoint_stats(self)
+
+    async def read(self, n: int = -1) -> bytes:
             """Read up to ``n`` bytes, or everything up to the end if ``n`` is negative.
 
             Waits until at least one byte is there; ``b""`` means the end. No result

@@ -207,6 +207,10 @@ cdef class Core:
         found["clock_jumps"] = cs.clock.jumps
         return found
 
+    def keep_statistics(self):
+        """From here on every new flow has extended statistics, as the option says it."""
+        self.state.config.statistics = True
+
     def usage(self) -> dict[str, int]:
         """What is held now: flows, timers, blocks and bytes of buffers (0 when all is idle)."""
         cdef CoreState *cs = self.state

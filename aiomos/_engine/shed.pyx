@@ -4,7 +4,7 @@ from libc.stdint cimport uint32_t, uint64_t
 from aiomos._engine.assembler cimport asm_truncate
 from aiomos._engine.closing cimport tcp_close
 from aiomos._engine.flow cimport (FLOW_CLOSED, FLOW_DATA, FLOW_UNLINKED, Flow, LIST_CLOSED,
-                                  LIST_EMBRYONIC, LIST_OPEN)
+                                  LIST_EMBRYONIC, LIST_OPEN, LIST_UNPROVEN)
 from aiomos._engine.flowtable cimport LISTED_SHIFT, FlowTable, table_first, table_list
 from aiomos._engine.intrinsics cimport likely
 from aiomos._engine.life cimport flow_forget, flow_tell
@@ -44,22 +44,46 @@ cdef inline bint had_packets(const Flow *f) noexcept nogil:
     return <uint32_t>(f.last_ns >> LISTED_SHIFT) > f.listed
 
 
-cdef Flow *idle_flow(CoreState *cs) noexcept nogil:
-    """Second chance over the list of open flows: who had packets since it was put there goes to
-    its end again. So a packet moves nothing, and the search is short. NULL: none is idle."""
+cdef Flow *idle_unproven(CoreState *cs) noexcept nogil:
+    """The first that is idle and has still nothing to show. Who has, is moved to the list of open
+    flows by who looks here, once, and not by its packets."""
+    cdef FlowTable *t = &cs.table
+    cdef Flow *f
+    for _ in range(min(t.lists[LIST_UNPROVEN].count, <uint32_t>SHED_LOOKS)):
+        f = table_first(t, LIST_UNPROVEN)
+        if not unproven(f):
+            table_list(t, f, LIST_OPEN)
+        elif is_idle(cs, f):
+            return f
+        else:
+            table_list(t, f, LIST_UNPROVEN)
+    return NULL
+
+
+cdef Flow *idle_open(CoreState *cs) noexcept nogil:
+    """Second chance: who had packets since it was put on the list goes to its end again, so that
+    a packet moves nothing. Of a few that had none, the one that is idle for longest."""
     cdef FlowTable *t = &cs.table
     cdef Flow *f
     cdef Flow *oldest = NULL
-    cdef uint32_t n = min(t.lists[LIST_OPEN].count, <uint32_t>SHED_LOOKS)
-    for _ in range(n):
-        f = table_first(t, LIST_OPEN)
-        if is_idle(cs, f):
-            if unproven(f) or not had_packets(f):
-                return f
+    cdef uint32_t following = t.lists[LIST_OPEN].first, candidates = 0
+    for _ in range(min(t.lists[LIST_OPEN].count, <uint32_t>SHED_LOOKS)):
+        f = &t.flows[following]
+        following = f.list_next
+        if had_packets(f):
+            table_list(t, f, LIST_OPEN)
+        elif is_idle(cs, f):
             if oldest == NULL or f.last_ns < oldest.last_ns:
                 oldest = f
-        table_list(t, f, LIST_OPEN)
+            candidates += 1
+            if candidates == SHED_CANDIDATES:
+                break
     return oldest
+
+
+cdef inline Flow *idle_flow(CoreState *cs) noexcept nogil:
+    cdef Flow *f = idle_unproven(cs)
+    return f if f != NULL else idle_open(cs)
 
 
 # ---- the table is full -------------------------------------------------------------------
