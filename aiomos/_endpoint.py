@@ -34,12 +34,7 @@ class Endpoint(EndpointBase):
 
     if sys.version_info >= (3, 12):
         # Before, EndpointBase.read() is quicker (docs/decisions/0027).
-        @property
-    def stats(self) -> EndpointStats:
-        """Statistics of what this end sent, as they are now."""
-        return endpoint_stats(self)
-
-    async def read(self, n: int = -1) -> bytes:
+        async def read(self, n: int = -1) -> bytes:
             """Read up to ``n`` bytes, or everything up to the end if ``n`` is negative.
 
             Waits until at least one byte is there; ``b""`` means the end. No result
@@ -50,6 +45,11 @@ class Endpoint(EndpointBase):
             while (data := self._take(n)) is None:
                 await self._parking
             return data
+
+    @property
+    def stats(self) -> EndpointStats:
+        """Statistics of what this end sent, as they are now."""
+        return endpoint_stats(self)
 
     async def readexactly(self, n: int) -> bytes:
         """Read exactly ``n`` bytes.

@@ -58,7 +58,7 @@ cdef class Core:
         config.one_sided_ns = to_ns(values["one_sided"])
         config.half_closed_ns = to_ns(values["half_closed"])
         config.closing_ns = to_ns(values["closing"])
-        config.linger_ns = to_ns(values["linger"])
+        config.linger_ns = to_ns(values["time_wait"])
         config.udp_ns = to_ns(values["udp_idle"])
         config.reorder_grace_ns = to_ns(values["reorder_grace"])
         config.one_sided_grace_ns = to_ns(values["one_sided_grace"])

@@ -44,19 +44,28 @@ cdef inline bint had_packets(const Flow *f) noexcept nogil:
     return <uint32_t>(f.last_ns >> LISTED_SHIFT) > f.listed
 
 
+cdef inline bint crowded(const CoreState *cs, int which) noexcept nogil:
+    """So many of a kind that they are the flood themselves: idle or not, the oldest goes."""
+    return <uint64_t>cs.table.lists[which].count * SHED_CROWD > cs.config.max_flows
+
+
 cdef Flow *idle_unproven(CoreState *cs) noexcept nogil:
     """The first that is idle and has still nothing to show. Who has, is moved to the list of open
     flows by who looks here, once, and not by its packets."""
     cdef FlowTable *t = &cs.table
     cdef Flow *f
-    for _ in range(min(t.lists[LIST_UNPROVEN].count, <uint32_t>SHED_LOOKS)):
+    cdef uint32_t looks = 0
+    for _ in range(min(t.lists[LIST_UNPROVEN].count, <uint32_t>SHED_PROMOTIONS)):
         f = table_first(t, LIST_UNPROVEN)
         if not unproven(f):
             table_list(t, f, LIST_OPEN)
-        elif is_idle(cs, f):
+            continue
+        if is_idle(cs, f) or crowded(cs, LIST_UNPROVEN):
             return f
-        else:
-            table_list(t, f, LIST_UNPROVEN)
+        table_list(t, f, LIST_UNPROVEN)
+        looks += 1
+        if looks == SHED_LOOKS:
+            break
     return NULL
 
 
@@ -99,7 +108,7 @@ cdef bint room_in_table(CoreState *cs) noexcept nogil:
         return True
     if cs.config.on_flows_full == FULL_REFUSE:
         return False
-    if young != NULL and is_idle(cs, young):
+    if young != NULL and (is_idle(cs, young) or crowded(cs, LIST_EMBRYONIC)):
         evict(cs, young, C_EVICTED_EMBRYONIC)
         return True
     f = idle_flow(cs)

@@ -114,7 +114,13 @@ def test_packet_before_the_limit_prolongs(driver, talk, state, seconds):
 
 def test_limits_of_other_lengths_hold():
     driver = CoreDriver(
-        embryonic=5, established=30, half_closed=10, closing=20, linger=2, udp_idle=7, one_sided=15
+        embryonic=5,
+        established=30,
+        half_closed=10,
+        closing=20,
+        time_wait=2,
+        udp_idle=7,
+        one_sided=15,
     )
     for i, (state, _) in enumerate([*LIMITS, (one_sided, 0)]):
         state(Talk(driver.input, client=("10.0.0.1", 1000 + i)))
