@@ -28,6 +28,7 @@ DEFAULTS: dict[str, Any] = {
     "on_memory_full": "track",
     "memory": 4 << 30,
     "pickup": True,
+    "min_ttl": 0,
     "vlan_in_key": False,
     "statistics": False,
     "community_id_seed": 0,
@@ -45,6 +46,7 @@ _RANGES: dict[str, tuple[float, float]] = {
     "max_flows": (1, 1 << 28),
     "max_embryonic": (1, 1 << 28),
     "community_id_seed": (0, 65535),
+    "min_ttl": (0, 255),
     "memory": (0, 1 << 62),
 }
 #: What a word may be, and the engine's number for it.
