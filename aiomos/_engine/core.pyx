@@ -5,21 +5,28 @@ from libc.stdlib cimport calloc, free, malloc
 import os
 
 from aiomos._engine import names
+from aiomos._engine.defrag cimport (OVERLAP_DISCARD, OVERLAP_FIRST, OVERLAP_LAST, defrag_clear,
+                                    defrag_expire, defrag_free, defrag_init)
+from aiomos._engine.errors import ConfigError
+from aiomos._engine.events cimport ANOMALY_STATUS, EVENT_ANOMALY, HOOK_SENDER
 from aiomos._engine.flow cimport FLOW_CLIENT_LOW, FLOW_CLOSED, FLOW_UNLINKED, Flow
 from aiomos._engine.flowkey cimport flow_key
 from aiomos._engine.flowtable cimport (FlowSlot, table_find, table_free, table_home, table_init)
+from aiomos._engine.fragments cimport fragment_arrives
 from aiomos._engine.intrinsics cimport aio_prefetch, likely, unlikely
 from aiomos._engine.life cimport flow_bury, flow_forget, flow_open, flow_unviewed
 from aiomos._engine.limits cimport CLIENT, CLOSE_REUSED, PROTO_TCP, SCRATCH_SIZE, SERVER
 from aiomos._engine.pool cimport pool_clear, pool_init
 from aiomos._engine.shim cimport aio_frame_copy
-from aiomos._engine.state cimport C_TCP_NO_FLOW, HOOK_PACKET, CoreConfig, hook_fn, records_full
+from aiomos._engine.state cimport (C_TCP_NO_FLOW, HOOK_PACKET, CoreConfig, event_raise, hook_fn,
+                                   records_full)
 from aiomos._engine.stream cimport STREAM_TOLD
 from aiomos._engine.tcp cimport (TCP_DONE, tcp_arrives, tcp_assume_syn, tcp_close, tcp_may_open,
                                  tcp_timer)
 from aiomos._engine.timers cimport wheel_init, wheel_pop, wheel_start, wheel_time
 from aiomos._engine.udp cimport udp_arrives, udp_timer
-from aiomos._engine.wire cimport WIRE_NEED_LINEAR, WIRE_UDP, wire_decode
+from aiomos._engine.wire cimport (WIRE_FRAGMENT, WIRE_NEED_LINEAR, WIRE_TRUNCATED, WIRE_UDP,
+                                  wire_decode)
 
 DEFAULTS = {
     "embryonic": 20.0,
@@ -33,7 +40,18 @@ DEFAULTS = {
     "memory": 4 << 30,
     "pickup": True,
     "vlan_in_key": False,
+    "fragments": "discard",
+    "fragment_timeout": 30.0,
+    "fragment_timeout6": 60.0,
+    "fragment_memory": 32 << 20,
+    "fragment_datagrams": 16384,
 }
+
+#: What happens to a datagram whose fragments overlap: option `fragments`.
+OVERLAPS = {"discard": OVERLAP_DISCARD, "first": OVERLAP_FIRST, "last": OVERLAP_LAST}
+
+cdef enum:
+    FRAGMENT_DEPTH = 4        # fragments inside datagrams that came in fragments
 
 
 cdef inline int64_t to_ns(object seconds) except -1:
@@ -73,12 +91,26 @@ cdef class Core:
         config.memory = values["memory"]
         config.pickup = values["pickup"]
         config.vlan_in_key = values["vlan_in_key"]
+        self._configure_fragments(values)
+
+    def _configure_fragments(self, values):
+        defrag = &self.state.defrag
+        if values["fragments"] not in OVERLAPS:
+            listed = ", ".join(map(repr, OVERLAPS))
+            raise ConfigError(f"fragments={values['fragments']!r}: it is one of {listed}")
+        defrag.policy = OVERLAPS[values["fragments"]]
+        defrag.patience = [to_ns(values["fragment_timeout"]), to_ns(values["fragment_timeout6"])]
+        defrag.budget = values["fragment_memory"]
+        defrag.most = max(1, values["fragment_datagrams"])
 
     def _allocate(self, bytes seed):
         if table_init(&self.state.table, self.state.config.max_flows, seed) != 0:
             raise MemoryError(f"no room for {self.state.config.max_flows} flows: lower max_flows")
         wheel_init(&self.state.wheel, self.state.table.flows)
         pool_init(&self.state.pool, self.state.config.memory)
+        self.state.defrag.seed = self.state.table.seed
+        if defrag_init(&self.state.defrag, &self.state.pool) != 0:
+            raise MemoryError
         self.state.next_flow_id = 1
 
     def __dealloc__(self):
@@ -87,6 +119,7 @@ cdef class Core:
             for i in range(1, self.state.table.high + 1):
                 flow_unviewed(self.state, &self.state.table.flows[i])
             table_free(&self.state.table)
+            defrag_free(&self.state.defrag)
             pool_clear(&self.state.pool)
             free(self.state.scratch)
         free(self.state)
@@ -128,6 +161,8 @@ cdef class Core:
         cs.by_status[p.status] += 1
         if unlikely(hook != NULL):
             hook(cs.hook_contexts[HOOK_PACKET], NULL, p, 0)
+        if unlikely(p.status > WIRE_UDP):
+            no_segment(cs, p)
         if likely(p.status <= WIRE_UDP):
             flow_arrives(cs, p)
         cs.packet = NULL
@@ -137,6 +172,7 @@ cdef class Core:
         cdef Flow *f
         if cs.wheel.armed == 0:
             wheel_start(&cs.wheel, now)
+        defrag_expire(&cs.defrag, now)
         while cs.wheel.next_ns <= now:
             if records_full(cs):
                 return False
@@ -171,6 +207,7 @@ cdef class Core:
     cdef bint close_flows(self, uint8_t reason) noexcept nogil:
         cdef CoreState *cs = self.state
         cdef Flow *f
+        defrag_clear(&cs.defrag)
         while self.sweep < cs.table.high:
             if records_full(cs):
                 return False
@@ -193,6 +230,7 @@ cdef class Core:
         cdef CoreState *cs = self.state
         found = {name: cs.counters[i] for i, name in enumerate(names.COUNTERS)}
         found.update({name: cs.by_status[i] for i, name in enumerate(names.STATUSES)})
+        found.update({name: cs.defrag.counters[i] for i, name in enumerate(names.DEFRAG)})
         found["frames"] = cs.frames
         found["bytes"] = cs.bytes
         found["clock_steps_back"] = cs.clock.steps_back
@@ -210,6 +248,8 @@ cdef class Core:
             "buffer_bytes": cs.pool.used,
             "buffer_bytes_peak": cs.pool.peak,
             "heap_calls": cs.pool.heap,
+            "datagrams": cs.defrag.held,
+            "fragment_bytes": cs.defrag.bytes,
             "flow_size": sizeof(Flow),
             "index_bytes": (<uint64_t>cs.table.mask + 1) * sizeof(FlowSlot),
         }
@@ -230,6 +270,18 @@ cdef void linearise(CoreState *cs, Packet *p) noexcept nogil:
         p.payload_cap = n - p.payload_off if p.payload_off < n else 0
     if p.status <= WIRE_UDP:
         flow_key(p, &cs.table.seed, key_tag(cs, p))
+
+
+cdef void no_segment(CoreState *cs, Packet *p) noexcept nogil:
+    """What is none by itself: fragments, which may make one whole, and malformed frames."""
+    cdef int depth = 0
+    while (p.status == WIRE_FRAGMENT and depth < FRAGMENT_DEPTH
+           and fragment_arrives(cs, p, key_tag(cs, p))):
+        depth += 1
+    if p.status <= WIRE_UDP:
+        flow_key(p, &cs.table.seed, key_tag(cs, p))
+    elif p.status >= WIRE_TRUNCATED:
+        event_raise(cs, NULL, EVENT_ANOMALY, CLIENT, HOOK_SENDER, ANOMALY_STATUS + p.status, 0, 0)
 
 
 cdef inline int end_of(const Flow *f, const Packet *p) noexcept nogil:

@@ -25,6 +25,22 @@ COUNTERS = (
     "late_packets",
 )
 
+#: Of reassembly: datagrams and fragments; from "fragment_overlaps" on, datagrams given up.
+DEFRAG = (
+    "reassembled",
+    "fragment_duplicates",
+    "fragment_late",
+    "fragment_malformed",
+    "fragment_overlaps",
+    "fragment_bad_size",
+    "fragment_too_large",
+    "fragment_too_many",
+    "fragment_refused",
+    "fragment_shed",
+    "fragment_timeouts",
+    "fragment_unfinished",
+)
+
 STATUSES = (
     "tcp",
     "udp",
