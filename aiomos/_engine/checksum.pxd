@@ -7,11 +7,10 @@ from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 
 cdef extern from *:
     """
-    #include <stddef.h>
     #include <stdint.h>
     #include <string.h>
     /* Two accumulators of halves: no carry to wait for, and compilers make vectors of it. */
-    static inline uint64_t aio_sum(const uint8_t *p, size_t n, uint64_t sum)
+    static inline uint64_t aio_sum(const uint8_t *p, uint64_t n, uint64_t sum)
     {
         uint64_t low = 0, high = 0;
         while (n >= 32) {
@@ -49,14 +48,14 @@ cdef extern from *:
     #define aio_swap32(v) __builtin_bswap32(v)
     """
     # Adds n bytes, the last of an odd number padded with a zero.
-    uint64_t sum_bytes "aio_sum"(const uint8_t *p, size_t n, uint64_t sum) noexcept nogil
+    uint64_t sum_bytes "aio_sum"(const uint8_t *p, uint64_t n, uint64_t sum) noexcept nogil
     uint16_t sum_fold "aio_fold"(uint64_t sum) noexcept nogil
     # A number as the word that stands for it in a header.
     uint16_t swap16 "aio_swap16"(uint16_t v) noexcept nogil
     uint32_t swap32 "aio_swap32"(uint32_t v) noexcept nogil
 
 # What belongs into the checksum field of these bytes, whose own field is zero.
-cdef inline uint16_t checksum_of(const uint8_t *p, size_t n) noexcept nogil:
+cdef inline uint16_t checksum_of(const uint8_t *p, uint64_t n) noexcept nogil:
     return ~swap16(sum_fold(sum_bytes(p, n, 0)))
 
 # Whether bytes with their checksum among them, and what `sum` holds already, are sound.

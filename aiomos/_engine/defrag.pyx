@@ -245,7 +245,7 @@ cdef int place(Defrag *d, Datagram *g, const Packet *p, uint32_t length,
         return give_up(d, g, COUNT_BAD_SIZE)
     before = neighbour(g, p.frag_off)
     if overlaps(g, before, p.frag_off, end):
-        if is_known(before, p, length):
+        if is_known(before, p, length) and not (g.overlapping and d.policy == OVERLAP_LAST):
             d.counters[COUNT_DUPLICATE] += 1
             return DEFRAG_DROPPED
         notes[0] |= NOTE_INCONSISTENCY if differs(g, p, length) else NOTE_OVERLAP
@@ -307,7 +307,8 @@ cdef inline Fragment *after(const Datagram *g, const Fragment *before) noexcept 
     return g.first if before == NULL else before.next
 
 
-cdef bint overlaps(const Datagram *g, const Fragment *before, uint32_t offset, uint32_t end) noexcept nogil:
+cdef bint overlaps(const Datagram *g, const Fragment *before, uint32_t offset,
+                   uint32_t end) noexcept nogil:
     """Where fragments may overlap, a long one may reach over those that begin behind it: then
     all of them are looked at."""
     cdef const Fragment *f

@@ -50,16 +50,18 @@ cdef enum:
     ANOMALY_FRAGMENT_MALFORMED = 7        # empty, or an IPv6 one of no multiple of 8; b: its length
     ANOMALY_FRAGMENTS_TOO_MANY = 8        # b: how many
     ANOMALY_INVALID_FLAGS = 9             # b: the TCP flags
-    ANOMALY_OLD_TIMESTAMP = 10            # PAWS (RFC 7323 section 5)
-    ANOMALY_SMALL_SEGMENTS = 11
-    ANOMALY_DIRECTION_FLIPPED = 12
-    ANOMALY_NO_ACK = 13                   # data or FIN without ACK flag, synchronised
-    ANOMALY_OUTSIDE_WINDOW = 14
-    ANOMALY_BAD_ACK = 15                  # acknowledges what was never sent
-    ANOMALY_CHALLENGED_SYN = 16           # SYN on a live connection (RFC 5961)
-    ANOMALY_BEYOND_FIN = 17
-    ANOMALY_BAD_OPTIONS = 18
-    ANOMALIES = 19
+    ANOMALY_OLD_TIMESTAMP = 10            # PAWS (RFC 7323 section 5); b: it, c: the newest
+    ANOMALY_SMALL_SEGMENTS = 11           # many tiny segments in flight at once
+    ANOMALY_DIRECTION_FLIPPED = 12        # the end taken for the client is the server
+    ANOMALY_NO_ACK_FLAG = 13              # data or FIN without ACK in a synchronised state
+    ANOMALY_RIGHT_OF_WINDOW = 14          # beyond what the receiver offered; b: bytes
+    ANOMALY_BAD_ACK = 15                  # of what was not sent, or too old (RFC 5961 section 5)
+    ANOMALY_CHALLENGED_SYN = 16           # SYN on a live connection (RFC 5961 section 4)
+    ANOMALY_DATA_AFTER_FIN = 17           # b: bytes
+    ANOMALY_MALFORMED_OPTIONS = 18
+    ANOMALY_BAD_RESET = 19                # its receiver does not believe it (RFC 5961 section 3)
+    ANOMALY_URGENT = 20                   # urgent data that is not delivered in line; b: bytes
+    ANOMALIES = 21
     ANOMALY_STATUS = 64                   # and above: a malformed frame, by its WireStatus
 
 # Whether repeated bytes are the ones that were there.

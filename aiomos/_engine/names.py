@@ -23,9 +23,15 @@ COUNTERS = (
     "slow_reader_bytes",
     "unread_side",
     "late_packets",
+    "tcp_old_timestamp",
+    "tcp_keep_alive",
+    "tcp_window_probe",
+    "tcp_urgent",
+    "tcp_direction_flipped",
+    "tcp_small_segments",
 )
 
-#: Of reassembly: datagrams and fragments; from "fragment_overlaps" on, datagrams given up.
+#: Of reassembly (defrag.pxd).
 DEFRAG = (
     "reassembled",
     "fragment_duplicates",
@@ -40,6 +46,9 @@ DEFRAG = (
     "fragment_timeouts",
     "fragment_unfinished",
 )
+
+#: Of those, datagrams given up, by reason.
+DEFRAG_LOST = DEFRAG[4:]
 
 STATUSES = (
     "tcp",
@@ -77,12 +86,14 @@ ANOMALIES = (
     "old_timestamp",
     "small_segments",
     "direction_flipped",
-    "no_ack",
-    "outside_window",
+    "no_ack_flag",
+    "right_of_window",
     "bad_ack",
     "challenged_syn",
-    "beyond_fin",
-    "bad_options",
+    "data_after_fin",
+    "malformed_options",
+    "bad_reset",
+    "urgent",
 )
 
 #: Anomalies from here on are malformed frames: STATUSES follows.

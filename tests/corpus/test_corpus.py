@@ -26,11 +26,11 @@ STRICT = (
     "seqwrap",
     "flags_rst",
     "fileformat",
+    "fragments",
 )
 OTHERS = (
     "fastopen",
     "flowcontrol",
-    "fragments",
     "gap_loss",
     "linktype",
     "midstream",

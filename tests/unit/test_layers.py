@@ -27,7 +27,7 @@ ENGINE_LAYERS: dict[str, str] = {
     "leaves": "seq be checksum limits intrinsics shim bpf flowprobe errors names",
     "storage": "wire tcpopt pool stream flow timers flowkey clock filtertext filterproof",
     "tables": "flowtable assembler defrag filters events",
-    "protocol": "state life fragments receive tcp udp flowfilters",
+    "protocol": "state life fragments receive closing handshake tcp udp flowfilters",
     "core": "core",
     "bridge": "source probe taskface taskqueue task packet view pump",
     "test hooks": "_testing _resume",
