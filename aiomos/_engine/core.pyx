@@ -26,8 +26,8 @@ from aiomos._engine.stream cimport STREAM_TOLD
 from aiomos._engine.tcp cimport tcp_arrives
 from aiomos._engine.timers cimport wheel_init, wheel_pop, wheel_start, wheel_time
 from aiomos._engine.udp cimport udp_arrives, udp_timer
-from aiomos._engine.wire cimport (WIRE_FRAGMENT, WIRE_NEED_LINEAR, WIRE_TRUNCATED, WIRE_UDP,
-                                  wire_decode)
+from aiomos._engine.wire cimport (WIRE_FRAGMENT, WIRE_NEED_LINEAR, WIRE_PROTECTED, WIRE_TRUNCATED,
+                                  WIRE_UDP, wire_decode)
 
 DEFAULTS = {
     "embryonic": 20.0,
@@ -46,6 +46,7 @@ DEFAULTS = {
     "fragment_timeout6": 60.0,
     "fragment_memory": 32 << 20,
     "fragment_datagrams": 16384,
+    "decode": names.DECODERS,
 }
 
 #: What happens to a datagram whose fragments overlap: option `fragments`.
@@ -57,6 +58,19 @@ cdef enum:
 
 cdef inline int64_t to_ns(object seconds) except -1:
     return <int64_t>round(seconds * 1e9)
+
+
+def decoder_mask(wanted) -> int:
+    """The names of names.DECODERS as a bit mask.
+
+    Raises:
+        ConfigError: there is no such decoder.
+    """
+    unknown = [name for name in wanted if name not in names.DECODERS]
+    if unknown:
+        raise ConfigError(f"no such decoder: {', '.join(unknown)}; "
+                          f"there are {', '.join(names.DECODERS)}")
+    return sum({1 << names.DECODERS.index(name) for name in wanted})
 
 
 cdef class Core:
@@ -92,6 +106,7 @@ cdef class Core:
         config.memory = values["memory"]
         config.pickup = values["pickup"]
         config.vlan_in_key = values["vlan_in_key"]
+        config.decoders = decoder_mask(values["decode"])
         self._configure_fragments(values)
 
     def _configure_fragments(self, values):
@@ -136,7 +151,7 @@ cdef class Core:
         cdef unsigned i
         for i in range(n):
             p = &self.packets[i]
-            wire_decode(p, &frames[i], frames[i].data, frames[i].head_len)
+            wire_decode(p, &frames[i], frames[i].data, frames[i].head_len, cs.config.decoders)
             if likely(p.status <= WIRE_UDP):
                 flow_key(p, &cs.table.seed, key_tag(cs, p))
                 aio_prefetch(table_home(&cs.table, p.hash))
@@ -265,7 +280,7 @@ cdef inline uint16_t key_tag(const CoreState *cs, const Packet *p) noexcept nogi
 cdef void linearise(CoreState *cs, Packet *p) noexcept nogil:
     """Headers that lie across segments: decode a contiguous copy of the frame instead."""
     cdef uint32_t n = aio_frame_copy(p.frame, 0, SCRATCH_SIZE, cs.scratch)
-    wire_decode(p, p.frame, cs.scratch, n)
+    wire_decode(p, p.frame, cs.scratch, n, cs.config.decoders)
     p.linear = 1
     if p.payload_off + p.payload_cap > n:
         p.payload_cap = n - p.payload_off if p.payload_off < n else 0
@@ -281,7 +296,7 @@ cdef void no_segment(CoreState *cs, Packet *p) noexcept nogil:
         depth += 1
     if p.status <= WIRE_UDP:
         flow_key(p, &cs.table.seed, key_tag(cs, p))
-    elif p.status >= WIRE_TRUNCATED:
+    elif p.status >= WIRE_TRUNCATED and p.status != WIRE_PROTECTED:
         event_raise(cs, NULL, EVENT_ANOMALY, CLIENT, HOOK_SENDER, ANOMALY_STATUS + p.status, 0, 0)
 
 

@@ -245,7 +245,7 @@ cdef int place(Defrag *d, Datagram *g, const Packet *p, uint32_t length,
         return give_up(d, g, COUNT_BAD_SIZE)
     before = neighbour(g, p.frag_off)
     if overlaps(g, before, p.frag_off, end):
-        if is_known(before, p, length) and not (g.overlapping and d.policy == OVERLAP_LAST):
+        if is_known(d, g, before, p, length):
             d.counters[COUNT_DUPLICATE] += 1
             return DEFRAG_DROPPED
         notes[0] |= NOTE_INCONSISTENCY if differs(g, p, length) else NOTE_OVERLAP
@@ -323,8 +323,14 @@ cdef bint overlaps(const Datagram *g, const Fragment *before, uint32_t offset,
     return (before != NULL and end_of(before) > offset) or (f != NULL and f.offset < end)
 
 
-cdef bint is_known(const Fragment *f, const Packet *p, uint32_t length) noexcept nogil:
-    """Whether this very fragment is there already, byte for byte."""
+cdef bint is_known(const Defrag *d, const Datagram *g, const Fragment *f, const Packet *p,
+                   uint32_t length) noexcept nogil:
+    """Whether this very fragment is there already, byte for byte. Not one that tells the size,
+    and not where it would win back bytes from another that came after its twin."""
+    if (p.frag_flags & FRAG_MORE) == 0 and g.size == SIZE_UNKNOWN:
+        return False
+    if g.overlapping and d.policy == OVERLAP_LAST:
+        return False
     return (f != NULL and f.offset == p.frag_off and f.length == length
             and same_bytes(f, p, length))
 

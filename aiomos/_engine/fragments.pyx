@@ -81,4 +81,4 @@ cdef void rebuild(CoreState *cs, Packet *p, Datagram *g) noexcept nogil:
     cs.rebuilt.csum_ip = AIO_CSUM_GOOD  # made here; those of the fragments were looked at
     if cs.rebuilt.csum_l4 != AIO_CSUM_NOT_FILLED:
         cs.rebuilt.csum_l4 = AIO_CSUM_UNKNOWN   # no device sees it across fragments
-    wire_decode_ip(p, &cs.rebuilt, front)
+    wire_decode_ip(p, &cs.rebuilt, front, cs.config.decoders)

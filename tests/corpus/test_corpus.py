@@ -27,17 +27,17 @@ STRICT = (
     "flags_rst",
     "fileformat",
     "fragments",
+    "linktype",
+    "tunnel",
+    "vlan_mpls_pppoe",
 )
 OTHERS = (
     "fastopen",
     "flowcontrol",
     "gap_loss",
-    "linktype",
     "midstream",
     "nontcp",
     "overlap",
-    "tunnel",
-    "vlan_mpls_pppoe",
 )
 ERRORS = ("mismatched", "missing", "extra", "end_mismatch")
 

@@ -42,7 +42,8 @@ class Datagram:
             return None
         over = [i for i in range(offset, end) if i in self.bytes]
         if over and policy == "discard":
-            self.dropped = (offset, data) not in self.pieces
+            tells_size = not more and self.size is None
+            self.dropped = (offset, data) not in self.pieces or tells_size
             return None
         self.pieces.append((offset, data))
         for i in range(offset, end):
