@@ -5,7 +5,7 @@ from libc.string cimport memcmp, memcpy, memset
 from aiomos._engine.be cimport put16, raw32, raw64
 from aiomos._engine.checksum cimport checksum_of
 from aiomos._engine.intrinsics cimport aio_mum, unlikely
-from aiomos._engine.pool cimport pool_get, pool_put
+from aiomos._engine.pool cimport pool_get_fragment as pool_get, pool_put_fragment as pool_put
 from aiomos._engine.shim cimport aio_frame_copy
 from aiomos._engine.wire cimport FRAG_DF, FRAG_MORE, packet_dst, packet_src
 
