@@ -23,6 +23,7 @@ cdef struct Pool:
     uint64_t refused          # times the budget or the system said no
     uint64_t blocks           # given out now (leak counter)
     uint64_t heap             # calls to malloc so far
+    uint64_t keep             # bytes cached of one size; 0: every block from malloc (fuzzing)
 
 cdef void pool_init(Pool *pool, uint64_t budget) noexcept nogil
 cdef void pool_clear(Pool *pool) noexcept nogil

@@ -6,6 +6,7 @@ from libc.string cimport memset
 cdef void pool_init(Pool *pool, uint64_t budget) noexcept nogil:
     memset(pool, 0, sizeof(Pool))
     pool.budget = budget
+    pool.keep = POOL_CACHE_BYTES
 
 
 cdef void pool_clear(Pool *pool) noexcept nogil:
@@ -63,7 +64,7 @@ cdef void pool_put(Pool *pool, void *block, uint32_t size) noexcept nogil:
     cdef int i = size_class(size)
     pool.used -= size
     pool.blocks -= 1
-    if (<uint64_t>pool.cached[i] + 1) * size > POOL_CACHE_BYTES:
+    if (<uint64_t>pool.cached[i] + 1) * size > pool.keep:
         free(block)
         return
     (<PoolBlock *>block).next = pool.free[i]

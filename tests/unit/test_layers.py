@@ -30,7 +30,7 @@ ENGINE_LAYERS: dict[str, str] = {
     "protocol": "state life receive tcp udp flowfilters",
     "core": "core",
     "bridge": "source probe taskface taskqueue task packet view pump",
-    "test hooks": "_testing _resume",
+    "test hooks": "_testing _resume _check _fuzzframes _fuzz",
 }
 #: What users read.
 PYTHON_LAYERS: dict[str, str] = {
