@@ -23,6 +23,12 @@ COUNTERS = (
     "slow_reader_bytes",
     "unread_side",
     "late_packets",
+    "tcp_old_timestamp",
+    "tcp_keep_alive",
+    "tcp_window_probe",
+    "tcp_urgent",
+    "tcp_direction_flipped",
+    "tcp_small_segments",
 )
 
 STATUSES = (
@@ -47,6 +53,39 @@ STATUSES = (
 #: Statuses of frames that are malformed, not merely of another kind.
 MALFORMED = STATUSES[7:]
 
+ANOMALIES = (
+    "bad_checksum",
+    "fragment_overlap",
+    "fragment_inconsistency",
+    "excessively_small_fragment",
+    "fragment_size_inconsistency",
+    "fragment_with_DF",
+    "fragment_too_large",
+    "fragment_malformed",
+    "too_many_fragments",
+    "invalid_flags",
+    "old_timestamp",
+    "small_segments",
+    "direction_flipped",
+    "no_ack_flag",
+    "right_of_window",
+    "bad_ack",
+    "challenged_syn",
+    "data_after_fin",
+    "malformed_options",
+    "bad_reset",
+    "urgent",
+)
+
+#: Anomalies from here on are malformed frames: STATUSES follows.
+ANOMALY_STATUS = 64
+
+
+def anomaly_name(kind: int) -> str:
+    """What Anomaly.kind says for a number of the engine's."""
+    return STATUSES[kind - ANOMALY_STATUS] if kind >= ANOMALY_STATUS else ANOMALIES[kind]
+
+
 CLOSE_REASONS = (
     "",
     "FIN",
@@ -70,6 +109,44 @@ GAP_CAUSES = (
     "snap_length",
     "urgent",
     "slow_reader",
+)
+
+#: Events by number (events.pxd), as the classes of aiomos/events.py.
+EVENTS = (
+    "PacketSeen",
+    "ConnectionStart",
+    "Established",
+    "NewData",
+    "Retransmission",
+    "OutOfOrder",
+    "Overlap",
+    "Gap",
+    "StateChange",
+    "ZeroWindow",
+    "WindowUpdate",
+    "FinSeen",
+    "ResetSeen",
+    "ConnectionEnd",
+    "Orphan",
+    "Anomaly",
+    "Idle",
+    "IcmpError",
+)
+
+HOOKS = ("sender", "receiver", "timer")
+
+SIDES = ("client", "server")
+
+VERDICTS = ("accepted", "repeated", "refused")
+
+ORPHANS = (
+    "no_flow",
+    "closed",
+    "protocol",
+    "not_ip",
+    "malformed",
+    "table_full",
+    "fragment",
 )
 
 #: enum aio_result of shim.h, as far as people are told about it.

@@ -13,7 +13,7 @@ from aiomos._engine.limits cimport (GAP_ACKED_UNSEEN, GAP_LOST, GAP_MEMORY,
 from aiomos._engine.seq cimport seq_diff, seq_ge, seq_gt, seq_lt
 from aiomos._engine.state cimport (C_GAP_BYTES, C_GAPS, C_MEMORY, C_TCP_BEYOND_FIN,
                                    C_TCP_DIFFERING, C_TCP_OUT_OF_ORDER, C_TCP_OUTSIDE_WINDOW,
-                                   C_TCP_RETRANSMITTED, START_DATA, set_state)
+                                   START_DATA, count_retransmission, set_state)
 from aiomos._engine.stream cimport (STREAM_EOF, Span, Stream, span_cut_front, stream_append,
                                     stream_gap)
 
@@ -61,7 +61,7 @@ cdef bint fit(CoreState *cs, Flow *f, Text *t, int s) noexcept nogil:
                 return False
             cut_back(t, over)
     if unlikely(snd.flags & HALF_FIN):
-        over = seq_diff(t.seq + t.length, snd.fin)
+        over = seq_diff(t.seq + t.length, f.fin[s])
         if over > 0:
             cs.counters[C_TCP_BEYOND_FIN] += 1
             if <uint32_t>over >= t.length:
@@ -80,7 +80,7 @@ cdef void receive_text(CoreState *cs, Flow *f, Packet *p, int s, uint32_t seq,
         return
     ahead = seq_diff(t.seq, snd.nxt)
     if unlikely(ahead < 0):
-        note_retransmission(cs, f, s)
+        count_retransmission(cs, f, s)
         if <uint32_t>-ahead >= t.length:
             return
         cut_front(&t, <uint32_t>-ahead)
@@ -100,11 +100,6 @@ cdef inline void data_begins(CoreState *cs, Flow *f) noexcept nogil:
     if not f.flags & FLOW_DATA:
         f.flags |= FLOW_DATA
         flow_start(cs, f, START_DATA)
-
-
-cdef void note_retransmission(CoreState *cs, Flow *f, int s) noexcept nogil:
-    cs.counters[C_TCP_RETRANSMITTED] += 1
-    f.retransmissions[s] += 1
 
 
 cdef inline void advance(Half *snd, uint32_t n) noexcept nogil:
@@ -177,7 +172,7 @@ cdef void keep_early(CoreState *cs, Flow *f, Text *t, int s) noexcept nogil:
     if t.seq != f.h[s].nxt:
         cs.counters[C_TCP_OUT_OF_ORDER] += 1
     if not result & ASM_NEW:
-        note_retransmission(cs, f, s)
+        count_retransmission(cs, f, s)
     if result & ASM_DIFFERS:
         cs.counters[C_TCP_DIFFERING] += 1
     if result & ASM_LIMIT and st.n_pieces:
@@ -202,19 +197,19 @@ cdef void receive_acked(CoreState *cs, Flow *f, int s, uint32_t ack) noexcept no
     if f.stream[s] != NULL:
         start_grace(cs, f, s, ack, cs.config.reorder_grace_ns)
         return
-    if snd.flags & HALF_FIN and seq_gt(ack, snd.fin):
-        ack = snd.fin
+    if snd.flags & HALF_FIN and seq_gt(ack, f.fin[s]):
+        ack = f.fin[s]
     if seq_gt(ack, snd.nxt):
         advance(snd, ack - snd.nxt)
-        claimed(snd)
+        claimed(f, s)
     receive_fin(cs, f, s)
 
 
-cdef inline void claimed(Half *snd) noexcept nogil:
+cdef inline void claimed(Flow *f, int s) noexcept nogil:
     """nxt stands where an acknowledgement put it: its last "byte" may turn out to be a FIN."""
-    if not snd.flags & HALF_FIN:
-        snd.flags |= HALF_CLAIMED
-        snd.fin = snd.nxt
+    if not f.h[s].flags & HALF_FIN:
+        f.h[s].flags |= HALF_CLAIMED
+        f.fin[s] = f.h[s].nxt
 
 
 cdef void start_grace(CoreState *cs, Flow *f, int s, uint32_t ack, int64_t grace) noexcept nogil:
@@ -222,7 +217,7 @@ cdef void start_grace(CoreState *cs, Flow *f, int s, uint32_t ack, int64_t grace
     cdef Stream *st = f.stream[s]
     if st.grace_due or not seq_gt(ack, f.h[s].nxt):
         return
-    if f.h[s].flags & HALF_FIN and ack == f.h[s].fin + 1 and f.h[s].nxt == f.h[s].fin:
+    if f.h[s].flags & HALF_FIN and ack == f.fin[s] + 1 and f.h[s].nxt == f.fin[s]:
         return
     st.grace_due = cs.now + grace
     st.grace_ack = ack
@@ -249,14 +244,14 @@ cdef bint make_gap(CoreState *cs, Flow *f, int s, uint32_t upto, uint32_t cause)
     """Gives up the bytes [nxt, upto) and delivers what follows them; False: there are none."""
     cdef Half *snd = &f.h[s]
     cdef Stream *st = f.stream[s]
-    if snd.flags & HALF_FIN and seq_gt(upto, snd.fin):
-        upto = snd.fin
+    if snd.flags & HALF_FIN and seq_gt(upto, f.fin[s]):
+        upto = f.fin[s]
     if not seq_gt(upto, snd.nxt):
         return False
     count_gap(cs, f, s, upto - snd.nxt)
     stream_gap(st, upto - snd.nxt, cause)
     advance(snd, upto - snd.nxt)
-    claimed(snd)
+    claimed(f, s)
     drain(cs, f, s)
     flow_tell(cs, f, s)
     receive_fin(cs, f, s)
@@ -279,13 +274,13 @@ cdef void receive_hole_due(CoreState *cs, Flow *f, int s) noexcept nogil:
     limit = st.grace_ack
     cause = GAP_ACKED_UNSEEN if f.h[1 - s].flags & HALF_SEEN else GAP_LOST
     st.grace_due = 0
-    while not at_fin(&f.h[s]) and make_gap(cs, f, s, hole_end(st, limit), cause):
+    while not at_fin(f, s) and make_gap(cs, f, s, hole_end(st, limit), cause):
         pass
     watch_next_hole(cs, f, s)
 
 
-cdef inline bint at_fin(const Half *snd) noexcept nogil:
-    return snd.flags & HALF_FIN and seq_ge(snd.nxt, snd.fin)
+cdef inline bint at_fin(const Flow *f, int s) noexcept nogil:
+    return f.h[s].flags & HALF_FIN and seq_ge(f.h[s].nxt, f.fin[s])
 
 
 cdef void receive_flush(CoreState *cs, Flow *f, int s) noexcept nogil:
@@ -297,9 +292,9 @@ cdef void receive_flush(CoreState *cs, Flow *f, int s) noexcept nogil:
     limit = f.h[1 - s].ack if f.h[1 - s].flags & HALF_ACKING else f.h[s].nxt
     if not f.flags & FLOW_ESTABLISHED:
         asm_truncate(st, f.h[s].nxt)     # data on a SYN that nobody acknowledged
-    while not at_fin(&f.h[s]) and make_gap(cs, f, s, hole_end(st, limit), GAP_ACKED_UNSEEN):
+    while not at_fin(f, s) and make_gap(cs, f, s, hole_end(st, limit), GAP_ACKED_UNSEEN):
         pass
-    while not at_fin(&f.h[s]) and st.n_pieces and make_gap(cs, f, s, asm_first(st), GAP_LOST):
+    while not at_fin(f, s) and st.n_pieces and make_gap(cs, f, s, asm_first(st), GAP_LOST):
         pass
 
 
@@ -327,7 +322,7 @@ cdef void receive_fin(CoreState *cs, Flow *f, int s) noexcept nogil:
     """The FIN of s counts once everything before it has been received."""
     cdef Half *snd = &f.h[s]
     cdef Half *rcv = &f.h[1 - s]
-    if not snd.flags & HALF_FIN or snd.flags & HALF_FIN_DONE or snd.nxt != snd.fin:
+    if not snd.flags & HALF_FIN or snd.flags & HALF_FIN_DONE or snd.nxt != f.fin[s]:
         return
     snd.flags |= HALF_FIN_DONE
     snd.nxt += 1
@@ -339,5 +334,5 @@ cdef void receive_fin(CoreState *cs, Flow *f, int s) noexcept nogil:
         set_state(cs, f, 1 - s, TCP_TIME_WAIT)
     if f.stream[s] != NULL:
         f.stream[s].flags |= STREAM_EOF
-        asm_truncate(f.stream[s], snd.fin)
+        asm_truncate(f.stream[s], f.fin[s])
         flow_tell(cs, f, s)

@@ -28,6 +28,10 @@ cdef enum:
     WIRE_BAD_UDP_LENGTH = 15
     WIRE_STATUSES = 16
 
+cdef enum:
+    FRAG_MORE = 1
+    FRAG_DF = 2              # "don't fragment", on a fragment
+
 cdef struct Packet:
     const aio_frame *frame
     const uint8_t *link          # Ethernet header, NULL for other link types
@@ -54,9 +58,18 @@ cdef struct Packet:
     uint8_t n_vlan
     uint8_t linear               # payload_off counts in the scratch copy, not in the frame
     uint16_t vlan[MAX_VLAN]      # TCI, outermost first
+    # Of a fragment only; its part of the datagram is the payload. Its headers are [ip, l4),
+    # for IPv6 without the fragment header, which stands at l4.
+    uint32_t frag_id
+    uint16_t frag_off            # in bytes
+    uint16_t frag_named          # IPv6: where, from ip, the header before it names this one
+    uint8_t frag_flags           # FRAG_*
 
 cdef void wire_decode(Packet *p, const aio_frame *frame, const uint8_t *data,
                       uint32_t length) noexcept nogil
+# Goes on at the IP header at `off` of a contiguous frame that stands for the one p was decoded
+# from: a datagram put together of fragments. What p says of the layers around it stays.
+cdef void wire_decode_ip(Packet *p, const aio_frame *frame, uint32_t off) noexcept nogil
 cdef bint wire_link_known(uint16_t link_type) noexcept nogil
 
 cdef inline const uint8_t *packet_src(const Packet *p) noexcept nogil:

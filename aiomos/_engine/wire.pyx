@@ -72,6 +72,19 @@ cdef void wire_decode(Packet *p, const aio_frame *frame, const uint8_t *data,
         decode_link(p, &c)
 
 
+cdef void wire_decode_ip(Packet *p, const aio_frame *frame, uint32_t off) noexcept nogil:
+    cdef Cut c
+    c.data = frame.data
+    c.length = frame.cap_len
+    c.captured = frame.cap_len
+    c.wire = frame.wire_len
+    p.frame = frame
+    p.linear = 0
+    p.payload_len = 0
+    p.payload_cap = 0
+    decode_ip_any(p, &c, off)
+
+
 cdef inline void keep_tag(Packet *p, uint16_t tci) noexcept nogil:
     if p.n_vlan < MAX_VLAN:
         p.vlan[p.n_vlan] = tci
@@ -200,9 +213,31 @@ cdef void decode_ip4(Packet *p, const Cut *c, uint32_t off) noexcept nogil:
     p.ip_version = 4
     p.protocol = h[9]
     if unlikely(be16(h + 6) & 0x3FFF):
-        p.status = WIRE_FRAGMENT
+        note_fragment4(p, h)
+        set_payload(p, c, off + header, total - header)
         return
     decode_transport(p, c, off + header, total - header)
+
+
+cdef void note_fragment4(Packet *p, const uint8_t *h) noexcept nogil:
+    cdef uint16_t field = be16(h + 6)
+    p.status = WIRE_FRAGMENT
+    p.l4 = h + ((h[0] & 15) << 2)
+    p.frag_id = be16(h + 4)
+    p.frag_off = <uint16_t>(field << 3)
+    p.frag_flags = (FRAG_MORE if field & 0x2000 else 0) | (FRAG_DF if field & 0x4000 else 0)
+
+
+cdef void note_fragment6(Packet *p, const uint8_t *h, uint32_t named) noexcept nogil:
+    """RFC 8200 section 4.5; `named`: see Packet.frag_named."""
+    cdef uint16_t field = be16(h + 2)
+    p.status = WIRE_FRAGMENT
+    p.l4 = h
+    p.protocol = h[0]
+    p.frag_id = be32(h + 4)
+    p.frag_off = field & 0xFFF8
+    p.frag_named = <uint16_t>named
+    p.frag_flags = FRAG_MORE if field & 1 else 0
 
 
 cdef void decode_ip6(Packet *p, const Cut *c, uint32_t off) noexcept nogil:
@@ -236,7 +271,8 @@ cdef inline bint is_extension(uint8_t protocol) noexcept nogil:
 
 cdef void walk_extensions(Packet *p, const Cut *c, uint32_t off, uint32_t left) noexcept nogil:
     """Extension headers (RFC 8200 section 4) down to a transport header."""
-    cdef uint32_t size
+    cdef uint32_t size, named = off - 40 + 6     # the byte that names the header at off
+    cdef uint32_t ip = off - 40
     cdef int walked = 0
     while walked < MAX_EXTENSIONS:
         walked += 1
@@ -251,9 +287,11 @@ cdef void walk_extensions(Packet *p, const Cut *c, uint32_t off, uint32_t left) 
             p.status = WIRE_BAD_IP6_EXT
             return
         if p.protocol == 44 and be16(c.data + off + 2) & 0xFFF9:
-            p.status = WIRE_FRAGMENT
+            note_fragment6(p, c.data + off, named - ip)
+            set_payload(p, c, off + 8, left - 8)
             return
         p.protocol = c.data[off]
+        named = off
         off += size
         left -= size
     p.status = WIRE_BAD_IP6_EXT
