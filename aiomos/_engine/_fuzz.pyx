@@ -23,9 +23,9 @@ from aiomos._engine._fuzzframes cimport (FIRST_PORT, HEAD_SIZE, OP_BURST, OP_CLO
 from aiomos._engine.clock cimport clock_step
 from aiomos._engine.core cimport Core
 from aiomos._engine.events cimport EVENTS, Event
-from aiomos._engine.flow cimport FLOW_UNLINKED, HALF_FIN_DONE, Flow, Half
+from aiomos._engine.flow cimport HALF_FIN_DONE, Flow, Half
 from aiomos._engine.life cimport flow_unpin, flow_unviewed
-from aiomos._engine.limits cimport CLIENT, CLOSE_CAPTURE_END, PROTO_TCP, PROTO_UDP, SERVER
+from aiomos._engine.limits cimport CLIENT, CLOSE_CAPTURE_END, PROTO_UDP, SERVER
 from aiomos._engine.state cimport (HOOK_FLOW_START, RECORD_CLOSE, RECORD_START, RECORDS_SPARE,
                                    START_POINTS, CoreState, Record, records_full)
 from aiomos._engine.stream cimport (Cursor, GapMark, cursor_attach, cursor_available,

@@ -35,12 +35,12 @@ cdef enum:
     OP_RAW = 4                # c bytes are a frame of link type a
     OP_IP = 5                 # c bytes are the payload of an IP packet of protocol a
     OP_HOLD = 6               # the next packet is not sent, but kept for OP_FRAGMENT
-    OP_FRAGMENT = 7           # a: offset, b: length (8-byte units), c: FRAGMENT_*, d: identification
+    OP_FRAGMENT = 7           # a: offset, b: length (in 8 bytes), c: FRAGMENT_*, d: ident
     OP_DATAGRAM = 8           # UDP, c bytes
     OP_READ = 9               # a: READ_*, b: how much
     OP_BURST = 10             # the burst ends here
     OP_CLOSE = 11             # all flows end with reason a
-    OP_LINK = 12              # a: link layer or tunnel, b: tag, c: snap length, d: where segments part
+    OP_LINK = 12              # a: link layer or tunnel, b: tag, c: snap length, d: second segment
     OP_OPTIONS = 13           # c bytes are the TCP options of what follows
     OP_SALT = 14              # other payload bytes from here on
     OP_ICMP = 15              # quotes the last packet. a: type, b: code

@@ -57,7 +57,7 @@ class Link(IntEnum):
 
 
 #: Names of the sixteen flag combinations that a segment can name.
-FLAGS = "A AP A S SA FA R RA UA F - SF AFP RF SR P".split()
+FLAGS = ["A", "AP", "A", "S", "SA", "FA", "R", "RA", "UA", "F", "-", "SF", "AFP", "RF", "SR", "P"]
 #: Initial sequence numbers that OPEN can name.
 NUMBERS = (0, 1, 0xFFFFFFFF, 0xFFFFFFF5, 0x7FFFFFFF, 0x80000000, 0xFFFFF000, 1000)
 UNITS = (1, 8, 536, 1 << 24)
@@ -84,7 +84,14 @@ class Script:
         self.data = first + more.ljust(5, b"\0")[:5]
 
     def _add(
-        self, op: Op, who: int = 0, a: int = 0, b: int = 0, c: int = 0, d: int = 0, tail: bytes = b""
+        self,
+        op: Op,
+        who: int = 0,
+        a: int = 0,
+        b: int = 0,
+        c: int = 0,
+        d: int = 0,
+        tail: bytes = b"",
     ) -> Script:
         self.data += struct.pack("<BBBBHH", op, who & 255, a & 255, b & 255, c, d) + tail
         return self

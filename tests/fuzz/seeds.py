@@ -105,7 +105,23 @@ def kept_alive() -> Script:
 
 def every_flag() -> Script:
     s = Script(Head.NO_EVENTS | PICKUP).open()
-    for flags in "A AP S SA UA - SF AFP RF SR P F FA R RA".split():
+    for flags in [
+        "A",
+        "AP",
+        "S",
+        "SA",
+        "UA",
+        "-",
+        "SF",
+        "AFP",
+        "RF",
+        "SR",
+        "P",
+        "F",
+        "FA",
+        "R",
+        "RA",
+    ]:
         for pair in (0, 1, 2):
             s.segment(0, 5, pair=pair, flags=flags).segment(1, 5, pair=pair, flags=flags, at=3)
     return s
@@ -132,7 +148,10 @@ def beginnings() -> Iterator[tuple[str, Script]]:
     yield "challenged", challenged()
     yield "reused", reused()
     yield "one_sided", one_sided()
-    yield "half_closed", Script(AGAIN).open().segment(0, flags="FA").segment(1, 900).close_both(0, 1)
+    yield (
+        "half_closed",
+        Script(AGAIN).open().segment(0, flags="FA").segment(1, 900).close_both(0, 1),
+    )
     yield "late", late()
     yield "few_flows", few_flows()
     yield "closed_from_outside", closed_from_outside()
@@ -144,7 +163,8 @@ def beginnings() -> Iterator[tuple[str, Script]]:
 def syn_data() -> Script:
     s = Script(AGAIN, start=0).open(syn_data=200).segment(0, 100).close_both()
     s.open(1, syn_data=100, without="A").segment(0, 50, pair=1, at=-50).segment(0, 20, pair=1)
-    return s.segment(0, 9, pair=2, flags="S").segment(1, pair=2, flags="SA", ack=-9).segment(0, pair=2)
+    s.segment(0, 9, pair=2, flags="S").segment(1, pair=2, flags="SA", ack=-9)
+    return s.segment(0, pair=2)
 
 
 def simultaneous() -> Script:
@@ -195,7 +215,8 @@ def few_flows() -> Script:
 def closed_from_outside() -> Script:
     s = Script()
     for reason in range(10):
-        s.open(reason & 7, numbers=(reason & 7, 0)).segment(0, 90, pair=reason & 7, at=3).close(reason)
+        pair = reason & 7
+        s.open(pair, numbers=(pair, 0)).segment(0, 90, pair=pair, at=3).close(reason)
     return s
 
 
@@ -292,7 +313,8 @@ def fragments(pair: int) -> Script:
     s.hold().segment(0, 200, pair=pair).fragment(20).fragment(10, 10).fragment(0, 10)
     s.hold().segment(0, 90, pair=pair).fragment(0, 5).fragment(0, 5).fragment(3, 5).fragment(8)
     s.hold().segment(0, 60, pair=pair).fragment(0, 3).fragment(5).wait(35_000)
-    s.hold().segment(0, 60, pair=pair).fragment(0, 3).fragment(6).fragment(2, 9).fragment(4, more=True)
+    s.hold().segment(0, 60, pair=pair).fragment(0, 3).fragment(6).fragment(2, 9)
+    s.fragment(4, more=True)
     s.hold().datagram(0, 300, pair=pair).fragment(30).fragment(0, 30, other=True).fragment(0, 30)
     s.fragment(2, 2, last=True).fragment(1, 1, behind=True).fragment(0, ident=9)
     return s.segment(0, 100, pair=pair).wait(70_000).segment(0, 9, pair=pair)
