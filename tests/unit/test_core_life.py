@@ -276,10 +276,11 @@ def test_table_full_new_flows_are_refused_and_old_ones_go_on():
     talks = [Talk(driver.input, client=("10.0.0.1", 1000 + i)) for i in range(15)]
     for talk in talks:
         talk.handshake()
+        talk.c(b"still ")
     assert driver.counters()["flows"] == 10
     assert driver.counters()["table_full"] >= 5
     talks[3].c(b"fine")
-    assert driver.flows[3].items[CLIENT] == [b"fine"]
+    assert driver.flows[3].items[CLIENT] == [b"still fine"]
     talks[3].close()
     driver.tick(talks[3].now + 61 * SECOND)
     talks[12].now = talks[3].now + 62 * SECOND
