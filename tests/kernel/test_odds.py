@@ -3,7 +3,6 @@ lives on, is what aiomos tells. The kernel is asked each time; nothing here says
 
 from __future__ import annotations
 
-import socket
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -14,11 +13,10 @@ sys.path.append(str(Path(__file__).parents[1]))
 from craft import ACK, FIN, PSH, RST, SYN, URG, mss, sack_permitted, timestamp
 
 sys.path.append(str(Path(__file__).parent))
-from reading import Seen, offered, read
+from fates import fate, told
+from reading import offered, read
 from stranger import PORT, SERVER, Street, Visit
 
-#: TCP_ESTABLISHED, TCP_CLOSE, TCP_CLOSE_WAIT of the kernel's
-STATES = {1: "open", 7: "reset", 8: "end"}
 Case = Callable[[Visit], None]
 CASES: dict[str, Case] = {}
 
@@ -299,23 +297,6 @@ DIFFERS = {
         if name.startswith("urgent_") and "far" not in name
     },
 }
-
-
-def fate(visit: Visit) -> tuple[bytes, str]:
-    """What the application received, and how it stands: open, end of stream, or reset."""
-    assert visit.socket
-    state = visit.socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0]
-    return visit.read(), STATES[state]
-
-
-def told(seen: Seen) -> tuple[bytes, str]:
-    """The same as aiomos tells it; what lies behind a gap no application received."""
-    data = seen.client.data
-    if seen.client.gaps:
-        data = data[: seen.client.gaps[0][0]]
-    if seen.reason == "RESET":
-        return data, "reset"
-    return data, "end" if seen.client.complete else "open"
 
 
 OPTIONS = [options for options in ({"overlap": "linux"}, {"urgent": "oob"}) if offered(**options)]
