@@ -21,6 +21,7 @@ from stranger import PORT, SERVER, Street, Visit
 sys.path.append(str(Path(__file__).parents[1] / "property"))
 from receiver_model import Connection, Segment
 
+pytestmark = pytest.mark.xfail(reason="until the engine has policies and checks acknowledgements")
 SCRIPTS = 2000 if FULL else 200
 FLAGS = [ACK] * 14 + [FIN | ACK, SYN, SYN | ACK, PSH, FIN, SYN | FIN, 0]
 WINDOW = 60_000
