@@ -23,6 +23,7 @@ COUNTERS = (
     "slow_reader_bytes",
     "unread_side",
     "late_packets",
+    "unacked_bytes",
 )
 
 STATUSES = (
@@ -96,6 +97,9 @@ GAP_CAUSES = (
     "urgent",
     "slow_reader",
 )
+
+#: Which copy of a byte a receiver keeps (overlap.pxd).
+OVERLAPS = ("first", "last", "bsd", "linux", "old-linux", "solaris")
 
 #: enum aio_result of shim.h, as far as people are told about it.
 RESULT_CUT = -2

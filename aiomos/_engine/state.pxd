@@ -79,7 +79,8 @@ cdef enum:
     C_SLOW_READER = 19        # bytes cut because a handler did not read
     C_UNREAD_SIDE = 20        # sides stopped because nobody ever read them
     C_LATE = 21               # packets for flows that had closed
-    COUNTERS = 22
+    C_UNACKED_BYTES = 22   # handed out before their acknowledgement (deliver="acked"): store full
+    COUNTERS = 23
 
 cdef struct CoreConfig:
     int64_t embryonic_ns      # handshake not finished, since its last packet

@@ -24,10 +24,10 @@ SHIM = ROOT / "dpdk_shim"
 
 #: From the lowest to the highest. In `BRIDGE` Python objects and asyncio begin.
 ENGINE_LAYERS: dict[str, str] = {
-    "leaves": "seq be limits intrinsics shim bpf flowprobe errors names",
+    "leaves": "seq overlap be limits intrinsics shim bpf flowprobe errors names",
     "storage": "wire tcpopt pool stream flow timers flowkey clock filtertext filterproof",
     "tables": "flowtable assembler filters events",
-    "protocol": "state life receive tcp udp flowfilters",
+    "protocol": "state life repeats receive tcp udp flowfilters",
     "core": "core",
     "bridge": "source probe taskface taskqueue task packet view pump",
     "test hooks": "_testing _resume",
