@@ -21,7 +21,7 @@ describe_task() {
     engine=editable programs=() test_data=no
     case $1 in
         run)      groups=(build) ;;
-        test)     groups=(build test) programs=(tcpdump ip nft nginx redis-server openssl) test_data=yes
+        test)     groups=(build test) programs=(tcpdump ip ethtool nft nginx redis-server openssl) test_data=yes
                   [ ! -d "${AIOMOS_CORPUS:-../shared/corpus}" ] || programs+=(capinfos) ;;
         docs)     groups=(build docs) ;;
         bench)    groups=(build) engine=installed ;;

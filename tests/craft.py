@@ -184,6 +184,7 @@ def tcp(
     options: bytes = b"",
     ends: tuple[str, str] = ("10.0.0.1", "10.0.0.2"),
     offset: int | None = None,
+    urgent: int = 0,
 ) -> bytes:
     """`offset` overrides the header length, in 4-byte words."""
     options = padded(options)
@@ -198,7 +199,7 @@ def tcp(
         flags,
         window,
         0,
-        0,
+        urgent,
     )
     body = head + options + payload
     found = checksum(_pseudo(*ends, TCP, len(body)) + body)

@@ -553,7 +553,7 @@ cdef class FlowLog:
             "server": (PyBytes_FromStringAndSize(<const char *>f.address[1],
                                                  4 if f.ip_version == 4 else 16), f.ports[1]),
             "states": tuple([STATES[f.h[i].state] for i in range(2)]),
-            "half": tuple([f.h[i] for i in range(2)]),
+            "half": tuple([dict(f.h[i], isn=f.isn[i], fin=f.fin[i]) for i in range(2)]),
             "mss": (f.mss[0], f.mss[1]), "vlan": [f.vlan[i] for i in range(f.n_vlan)],
             "retransmissions": (f.retransmissions[0], f.retransmissions[1]),
             "gaps": (f.gaps[0], f.gaps[1]), "reason": names.CLOSE_REASONS[f.close_reason],

@@ -5,9 +5,11 @@ from libc.stdlib cimport calloc, free, malloc
 import os
 
 from aiomos._engine import names
+from aiomos._engine.closing cimport tcp_close, tcp_timer
 from aiomos._engine.flow cimport FLOW_CLIENT_LOW, FLOW_CLOSED, FLOW_UNLINKED, Flow
 from aiomos._engine.flowkey cimport flow_key
 from aiomos._engine.flowtable cimport (FlowSlot, table_find, table_free, table_home, table_init)
+from aiomos._engine.handshake cimport TCP_DONE, tcp_assume_syn, tcp_may_open
 from aiomos._engine.intrinsics cimport aio_prefetch, likely, unlikely
 from aiomos._engine.life cimport flow_bury, flow_forget, flow_open, flow_unviewed
 from aiomos._engine.limits cimport CLIENT, CLOSE_REUSED, PROTO_TCP, SCRATCH_SIZE, SERVER
@@ -15,8 +17,7 @@ from aiomos._engine.pool cimport pool_clear, pool_init
 from aiomos._engine.shim cimport aio_frame_copy
 from aiomos._engine.state cimport C_TCP_NO_FLOW, HOOK_PACKET, CoreConfig, hook_fn, records_full
 from aiomos._engine.stream cimport STREAM_TOLD
-from aiomos._engine.tcp cimport (TCP_DONE, tcp_arrives, tcp_assume_syn, tcp_close, tcp_may_open,
-                                 tcp_timer)
+from aiomos._engine.tcp cimport tcp_arrives
 from aiomos._engine.timers cimport wheel_init, wheel_pop, wheel_start, wheel_time
 from aiomos._engine.udp cimport udp_arrives, udp_timer
 from aiomos._engine.wire cimport WIRE_NEED_LINEAR, WIRE_UDP, wire_decode
@@ -266,7 +267,7 @@ cdef Flow *open_for(CoreState *cs, Packet *p) noexcept nogil:
 cdef void reopen(CoreState *cs, Flow *old, Packet *p, int s) noexcept nogil:
     """Another connection on the addresses of an old one (semantics.md 12)."""
     cdef bint answered = p.flags & 0x10 != 0
-    cdef uint32_t isn = old.reuse_isn
+    cdef uint32_t isn = old.other_isn
     cdef uint8_t scale = old.reuse_scale
     cdef Flow *f
     if not old.flags & FLOW_CLOSED:

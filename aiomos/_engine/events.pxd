@@ -18,7 +18,7 @@ cdef enum:
     EVENT_NEW_DATA = 3        # a: stream offset, b: length; new: the bytes (may be NULL: cut)
     EVENT_RETRANSMISSION = 4  # a: offset, b: length, c: DIFFERS_*
     EVENT_OUT_OF_ORDER = 5    # a: offset, b: length
-    EVENT_OVERLAP = 6         # a: offset, b: length, c: 0 the old bytes stay, 1 the new ones win; old, new
+    EVENT_OVERLAP = 6         # a: offset, b: length, c: 0 old, 1 new bytes win; old, new
     EVENT_GAP = 7             # a: offset, b: length, c: GAP_*
     EVENT_STATE = 8           # a: old TCP_*, b: new
     EVENT_ZERO_WINDOW = 9     # side closed its window
@@ -29,7 +29,8 @@ cdef enum:
     EVENT_ORPHAN = 14         # a: OrphanReason; no flow
     EVENT_ANOMALY = 15        # a: AnomalyKind, b: what it says of that; flow may be NULL
     EVENT_IDLE = 16           # a: nanoseconds without a packet
-    EVENTS = 17
+    EVENT_ICMP = 17           # a: type << 8 | code, b: second word; side: whose packet it quotes
+    EVENTS = 18
 
 cdef enum:
     HOOK_SENDER = 0
@@ -49,10 +50,18 @@ cdef enum:
     ANOMALY_FRAGMENT_MALFORMED = 7        # empty, or an IPv6 one of no multiple of 8; b: its length
     ANOMALY_FRAGMENTS_TOO_MANY = 8        # b: how many
     ANOMALY_INVALID_FLAGS = 9             # b: the TCP flags
-    ANOMALY_OLD_TIMESTAMP = 10            # PAWS (RFC 7323 section 5)
-    ANOMALY_SMALL_SEGMENTS = 11
-    ANOMALY_DIRECTION_FLIPPED = 12
-    ANOMALIES = 13
+    ANOMALY_OLD_TIMESTAMP = 10            # PAWS (RFC 7323 section 5); b: it, c: the newest
+    ANOMALY_SMALL_SEGMENTS = 11           # many tiny segments in flight at once
+    ANOMALY_DIRECTION_FLIPPED = 12        # the end taken for the client is the server
+    ANOMALY_NO_ACK_FLAG = 13              # data or FIN without ACK in a synchronised state
+    ANOMALY_RIGHT_OF_WINDOW = 14          # beyond what the receiver offered; b: bytes
+    ANOMALY_BAD_ACK = 15                  # of what was not sent, or too old (RFC 5961 section 5)
+    ANOMALY_CHALLENGED_SYN = 16           # SYN on a live connection (RFC 5961 section 4)
+    ANOMALY_DATA_AFTER_FIN = 17           # b: bytes
+    ANOMALY_MALFORMED_OPTIONS = 18
+    ANOMALY_BAD_RESET = 19                # its receiver does not believe it (RFC 5961 section 3)
+    ANOMALY_URGENT = 20                   # urgent data that is not delivered in line; b: bytes
+    ANOMALIES = 21
     ANOMALY_STATUS = 64                   # and above: a malformed frame, by its WireStatus
 
 # Whether repeated bytes are the ones that were there.
@@ -60,6 +69,22 @@ cdef enum:
     DIFFERS_NO = 0
     DIFFERS_YES = 1
     DIFFERS_UNKNOWN = 2       # the old ones are gone
+
+# PacketVerdict: what the stack at this hook made of a packet. names.VERDICTS
+cdef enum:
+    VERDICT_ACCEPTED = 0      # brought something new, or acknowledges
+    VERDICT_REPEATED = 1      # brought nothing new
+    VERDICT_REFUSED = 2       # failed a check: nothing of it counts
+
+# OrphanReason: why a packet belongs to no flow. names.ORPHANS
+cdef enum:
+    ORPHAN_NO_FLOW = 0        # TCP that opens no flow: RST, or pickup is off
+    ORPHAN_CLOSED = 1         # TCP or UDP of a flow that is over
+    ORPHAN_PROTOCOL = 2       # IP, neither TCP nor UDP
+    ORPHAN_NOT_IP = 3
+    ORPHAN_MALFORMED = 4      # headers that cannot be right, or are cut off
+    ORPHAN_TABLE_FULL = 5
+    ORPHAN_FRAGMENT = 6       # a fragment whose datagram is not complete
 
 cdef struct Event:
     Flow *flow                # NULL: orphans, and anomalies below TCP

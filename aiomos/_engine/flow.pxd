@@ -7,19 +7,21 @@ from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 from aiomos._engine.stream cimport Stream
 
-# Half.flags: what is known of what this end sent.
+# Half.flags: what is known of what this end sent; 16 bits.
 cdef enum:
     HALF_SEEN = 0x001         # at least one packet of this end was seen
     HALF_SYN = 0x002          # its SYN was seen
-    HALF_SYNCED = 0x004       # isn and nxt hold (from a SYN, picked up, or told by the peer's ACK)
+    HALF_SYNCED = 0x004       # Flow.isn and nxt hold: a SYN, picked up, or told by the peer's ACK
     HALF_ACKING = 0x008       # it acknowledged its peer's SYN: ack and edge hold
-    HALF_FIN = 0x010          # its FIN was seen; fin holds
+    HALF_FIN = 0x010          # its FIN was seen; Flow.fin holds
     HALF_FIN_DONE = 0x020     # everything before its FIN was seen, and the FIN itself
     HALF_FIN_ACKED = 0x040
     HALF_RST = 0x080          # it sent a RST (valid or not)
     HALF_SCALING = 0x100      # its SYN offered window scaling
-    HALF_INFERRED = 0x200     # isn and nxt come from the peer's ACK alone
-    HALF_CLAIMED = 0x400      # while there is no FIN: fin is where the peer's ACK alone put nxt
+    HALF_INFERRED = 0x200     # Flow.isn and nxt come from the peer's ACK alone
+    HALF_CLAIMED = 0x400      # without FIN: Flow.fin is where the peer's ACK alone put nxt
+    HALF_TIMESTAMPS = 0x800   # its segments carry timestamps; ts_recent holds
+    HALF_STARTED = 0x1000     # its ConnectionStart was told
 # Flow.flags.
 cdef enum:
     FLOW_OPEN = 0x0001        # both SYNs acknowledged, no FIN and no RST yet: the fast path
@@ -30,9 +32,11 @@ cdef enum:
     FLOW_DATA = 0x0020        # payload was accepted
     FLOW_UNLINKED = 0x0040    # no longer in the table: freed with its last view
     FLOW_QUEUED = 0x0080      # on the list of flows to look at after the burst (bridge)
-    FLOW_REUSE_SYN = 0x0100   # reuse_isn holds: a SYN on a live connection, not answered yet
+    FLOW_REUSE_SYN = 0x0100   # other_isn is of a SYN on this live connection, not answered yet
     FLOW_IN_WHEEL = 0x0200
     FLOW_OTHER_ISN = 0x1000   # other_isn holds, of the client (0x1000) or the server (0x2000)
+    FLOW_PAWS = 0x4000        # both ends use timestamps: older ones are refused (RFC 7323)
+    FLOW_GUESSED = 0x8000     # nothing seen so far says which end is the client
     FLOW_DYING = 0x0400       # unlinked in this burst; records may still name it
 
 # Endpoint states (RFC 9293 section 3.3.2).
@@ -52,13 +56,14 @@ cdef enum:
 # One end of a connection, by what it sent. 40 bytes.
 cdef struct Half:
     uint64_t offset           # 64-bit stream offset that nxt stands for
-    uint32_t isn              # initial sequence number
     uint32_t nxt              # first sequence number its peer has not received in order
     uint32_t top              # one past the highest sequence number it has sent
     uint32_t ack              # highest acknowledgement it has sent (of the peer's bytes)
     uint32_t edge             # right edge of the widest window it has offered its peer
-    uint32_t fin              # sequence number of its FIN
+    uint32_t ts_recent        # newest timestamp its peer has of it (RFC 7323 section 4.3)
     uint32_t packets
+    uint16_t window           # of its last acceptable segment, unscaled
+    uint16_t max_window       # largest of these since it was established
     uint16_t flags            # HALF_*
     uint8_t state             # TCP_*; written by set_state() of state.pxd alone
     uint8_t scale             # shift of its window field
@@ -92,11 +97,14 @@ cdef struct Flow:
     uint16_t vlan[2]
     uint8_t address[2][16]    # CLIENT, SERVER; IPv4 in the first four bytes
     uint8_t mac[2][6]
-    uint32_t reuse_isn        # of a SYN seen while established
-    uint32_t other_isn        # an earlier SYN of the client, or SYN-ACK of the server
+    uint32_t isn[2]           # initial sequence numbers
+    uint32_t fin[2]           # sequence numbers of the FINs
+    uint32_t other_isn        # an earlier one of an end; once established: of another connection
     uint32_t pins             # Python objects that name this entry: not reused before 0
     uint32_t retransmissions[2]
     uint32_t gaps[2]
     uint8_t reuse_scale
     uint8_t sides             # bit mask: which sides its handlers want to read
-    uint64_t spare[5]         # 320 bytes in all: the hot part lies in exactly two cache lines
+    uint8_t small[2]          # tiny segments in a row, none waiting for an acknowledgement
+    uint16_t spare16
+    uint64_t spare[3]         # 320 bytes in all: the hot part lies in exactly two cache lines

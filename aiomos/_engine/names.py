@@ -23,7 +23,14 @@ COUNTERS = (
     "slow_reader_bytes",
     "unread_side",
     "late_packets",
+    "tcp_old_timestamp",
+    "tcp_keep_alive",
+    "tcp_window_probe",
+    "tcp_urgent",
+    "tcp_direction_flipped",
+    "tcp_small_segments",
     "unacked_bytes",
+    "overlap_conflict",
 )
 
 STATUSES = (
@@ -62,6 +69,14 @@ ANOMALIES = (
     "old_timestamp",
     "small_segments",
     "direction_flipped",
+    "no_ack_flag",
+    "right_of_window",
+    "bad_ack",
+    "challenged_syn",
+    "data_after_fin",
+    "malformed_options",
+    "bad_reset",
+    "urgent",
 )
 
 #: Anomalies from here on are malformed frames: STATUSES follows.
@@ -96,6 +111,44 @@ GAP_CAUSES = (
     "snap_length",
     "urgent",
     "slow_reader",
+)
+
+#: Events by number (events.pxd), as the classes of aiomos/events.py.
+EVENTS = (
+    "PacketSeen",
+    "ConnectionStart",
+    "Established",
+    "NewData",
+    "Retransmission",
+    "OutOfOrder",
+    "Overlap",
+    "Gap",
+    "StateChange",
+    "ZeroWindow",
+    "WindowUpdate",
+    "FinSeen",
+    "ResetSeen",
+    "ConnectionEnd",
+    "Orphan",
+    "Anomaly",
+    "Idle",
+    "IcmpError",
+)
+
+HOOKS = ("sender", "receiver", "timer")
+
+SIDES = ("client", "server")
+
+VERDICTS = ("accepted", "repeated", "refused")
+
+ORPHANS = (
+    "no_flow",
+    "closed",
+    "protocol",
+    "not_ip",
+    "malformed",
+    "table_full",
+    "fragment",
 )
 
 #: Which copy of a byte a receiver keeps (overlap.pxd).

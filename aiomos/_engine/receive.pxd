@@ -1,11 +1,7 @@
 """What the receiver of one direction gets: in order, each byte once, holes as gaps.
 
-Between tcp.pyx, which judges segments, and the stores below (stream, assembler).
-`s` is always the end that sent the bytes.
-
-Bytes are handed to readers when they are next in order (deliver="arrival"), or when, besides,
-the receiver has acknowledged them (deliver="acked"); until then they wait in the store, and
-later copies compete with them. nxt of the sender's half is the first byte not handed out.
+Between tcp.pyx, which judges segments, and the stores below (stream, assembler); what leaves
+the store, and holes, are delivery.pyx's. `s` is always the end that sent the bytes.
 """
 from libc.stdint cimport uint8_t, uint32_t
 
@@ -19,18 +15,10 @@ from aiomos._engine.wire cimport Packet
 # Payload of a segment whose first byte has number seq; hold: keep it early even if it is next.
 cdef void receive_text(CoreState *cs, Flow *f, Packet *p, int s, uint32_t seq,
                        bint hold) noexcept nogil
-# The peer acknowledged up to ack, and not all of that was handed out.
-cdef void receive_acked(CoreState *cs, Flow *f, int s, uint32_t ack) noexcept nogil
-# A FIN was noted in the half of s: the end, once everything before it is here.
-cdef void receive_fin(CoreState *cs, Flow *f, int s) noexcept nogil
 # Forgets held bytes from seq on.
 cdef void receive_held(Flow *f, int s, uint32_t seq) noexcept nogil
 # Delivers held bytes that turned out to be next (data on a SYN that was acknowledged).
 cdef void receive_release(CoreState *cs, Flow *f, int s) noexcept nogil
-# Turns holes whose time has come into gaps.
-cdef void receive_hole_due(CoreState *cs, Flow *f, int s) noexcept nogil
-# Turns all holes into gaps, hands out what waits: the flow ends.
-cdef void receive_flush(CoreState *cs, Flow *f, int s) noexcept nogil
 # Another policy for a side from here on (OverlapPolicy and DELIVER_ACKED).
 cdef void receive_policy(CoreState *cs, Flow *f, int s, uint8_t policy) noexcept nogil
 

@@ -7,8 +7,8 @@ hook nothing is freed and no hook is called (semantics.md 2).
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 from aiomos._engine.clock cimport Clock
-from aiomos._engine.events cimport (HOOK_RECEIVER, HOOK_SENDER, HOOK_TIMER, EVENT_STATE, Event,
-                                    event_fn)
+from aiomos._engine.events cimport (EVENT_ANOMALY, EVENT_STATE, HOOK_RECEIVER, HOOK_SENDER,
+                                    HOOK_TIMER, Event, event_fn)
 from aiomos._engine.flow cimport Flow
 from aiomos._engine.flowtable cimport FlowTable
 from aiomos._engine.pool cimport Pool
@@ -79,8 +79,15 @@ cdef enum:
     C_SLOW_READER = 19        # bytes cut because a handler did not read
     C_UNREAD_SIDE = 20        # sides stopped because nobody ever read them
     C_LATE = 21               # packets for flows that had closed
-    C_UNACKED_BYTES = 22   # handed out before their acknowledgement (deliver="acked"): store full
-    COUNTERS = 23
+    C_TCP_OLD_TIMESTAMP = 22  # PAWS
+    C_TCP_KEEP_ALIVE = 23
+    C_TCP_WINDOW_PROBE = 24   # of a closed window
+    C_TCP_URGENT = 25         # urgent bytes or segments that were not delivered in line
+    C_TCP_FLIPPED = 26        # flows whose ends changed roles
+    C_TCP_SMALL = 27          # flows' sides that sent many tiny segments at once
+    C_UNACKED_BYTES = 28      # handed out before their acknowledgement (deliver="acked"): store full
+    C_POLICY_CONFLICT = 29    # handlers that asked for another policy than their flow has
+    COUNTERS = 30
 
 cdef struct CoreConfig:
     int64_t embryonic_ns      # handshake not finished, since its last packet
@@ -139,6 +146,12 @@ cdef inline bint records_full(const CoreState *cs) noexcept nogil:
     return cs.n_records > RECORDS - RECORDS_SPARE
 
 
+# A segment that brought nothing new: data, SYN or FIN.
+cdef inline void count_retransmission(CoreState *cs, Flow *f, int side) noexcept nogil:
+    cs.counters[C_TCP_RETRANSMITTED] += 1
+    f.retransmissions[side] += 1
+
+
 # ---- events --------------------------------------------------------------------------------
 
 # Which stack tells what happens at this end: that of the segment's sender, or the other.
@@ -175,6 +188,11 @@ cdef inline void event_raise_bytes(CoreState *cs, Flow *f, int kind, int side, u
     e.side = <uint8_t>side
     e.hook = hook
     cs.event(cs.event_context, &e)
+
+# What the receiver of a segment of `side` does not accept, or takes note of.
+cdef inline void anomaly(CoreState *cs, Flow *f, int side, int kind, int counter) noexcept nogil:
+    cs.counters[counter] += 1
+    event_raise(cs, f, EVENT_ANOMALY, side, HOOK_RECEIVER, kind, 0, 0)
 
 # The only writer of Half.state.
 cdef inline void set_state(CoreState *cs, Flow *f, int side, uint8_t state) noexcept nogil:

@@ -377,7 +377,7 @@ cdef class EndpointBase:
     @property
     def isn(self):
         """Initial sequence number."""
-        return self.fl.h[self.side].isn
+        return self.fl.isn[self.side]
 
     @property
     def mss(self):

@@ -27,9 +27,9 @@ ENGINE_LAYERS: dict[str, str] = {
     "leaves": "seq overlap be limits intrinsics shim bpf flowprobe errors names",
     "storage": "wire tcpopt pool stream flow timers flowkey clock filtertext filterproof",
     "tables": "flowtable assembler filters events",
-    "protocol": "state life repeats receive tcp udp flowfilters",
+    "protocol": "state life repeats delivery receive closing handshake tcp udp flowfilters",
     "core": "core",
-    "bridge": "source probe taskface taskqueue task packet view pump",
+    "bridge": "source probe taskface taskqueue task packet view faults packethooks overlimit feed pump",
     "test hooks": "_testing _resume",
 }
 #: What users read.

@@ -1,0 +1,21 @@
+"""How a connection ends: RST, FIN, idle time, or from outside; the steps that tcp.pyx calls.
+
+`s` is the end that sent the segment (CLIENT or SERVER).
+"""
+from libc.stdint cimport uint8_t
+
+from aiomos._engine.flow cimport Flow
+from aiomos._engine.state cimport CoreState
+from aiomos._engine.wire cimport Packet
+
+# Second check of RFC 9293 section 3.10.7.4, and the eighth.
+cdef void rst_arrives(CoreState *cs, Flow *f, Packet *p, int s) noexcept nogil
+cdef void fin_arrives(CoreState *cs, Flow *f, Packet *p, int s) noexcept nogil
+# The FIN of this side was acknowledged.
+cdef void fin_acked(CoreState *cs, Flow *f, int side) noexcept nogil
+# Ends a flow whose two FINs were received and acknowledged.
+cdef void close_if_done(CoreState *cs, Flow *f) noexcept nogil
+# The wheel looks at the flow: holes, idle time, end of lingering.
+cdef void tcp_timer(CoreState *cs, Flow *f) noexcept nogil
+# Ends a flow from outside (capture end, shutdown, reuse): holes become gaps first.
+cdef void tcp_close(CoreState *cs, Flow *f, uint8_t reason) noexcept nogil

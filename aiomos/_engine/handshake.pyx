@@ -1,0 +1,279 @@
+"""How a connection begins: SYN, SYN-ACK, first acknowledgement, mid-stream, establishment.
+
+Names as in tcp.pyx: `s` is the end that sent the segment, `snd` its half, `rcv` its peer's.
+"""
+from libc.stdint cimport uint16_t
+
+from aiomos._engine.flow cimport (FLOW_ESTABLISHED, FLOW_MIDSTREAM, FLOW_OPEN, FLOW_OTHER_ISN,
+                                  FLOW_REUSE_SYN, HALF_ACKING, HALF_FIN, HALF_INFERRED,
+                                  HALF_SCALING, HALF_SEEN, HALF_SYN, HALF_SYNCED, Half,
+                                  TCP_ESTABLISHED, TCP_LISTEN, TCP_SYN_RECEIVED, TCP_SYN_SENT)
+from aiomos._engine.life cimport flow_arm, flow_keep, flow_start
+from aiomos._engine.limits cimport ACK, CLIENT, RST, SERVER, SYN
+from aiomos._engine.receive cimport receive_held, receive_release, receive_text
+from aiomos._engine.seq cimport seq_gt, seq_le
+from aiomos._engine.state cimport (C_TCP_BAD_ACK, C_TCP_CHALLENGED_SYN, C_TCP_OPTIONS,
+                                   RECORD_ESTABLISHED, START_ESTABLISHED, START_SYN,
+                                   count_retransmission, record_add, set_state)
+from aiomos._engine.tcpopt cimport TcpOptions, tcpopt_parse
+
+cdef enum:
+    ASSUMED_SCALE = 14        # of an end whose SYN was not seen: no window is too narrow
+    WELL_KNOWN = 1024
+
+
+# ---- which segments begin a flow ---------------------------------------------------------
+
+cdef int tcp_may_open(const CoreState *cs, const Packet *p) noexcept nogil:
+    if bad_flags(p.flags):
+        return -1
+    if p.flags & SYN:
+        return SERVER if p.flags & ACK else CLIENT
+    if p.flags & RST or not p.flags & ACK or not cs.config.pickup:
+        return -1
+    # Picked up in the middle: who listens on a well-known port is the server; else who
+    # speaks first here is taken for the client.
+    if p.sport < WELL_KNOWN and p.dport >= WELL_KNOWN:
+        return SERVER
+    return CLIENT
+
+
+# ---- fourth check: SYN -------------------------------------------------------------------
+
+cdef int syn_arrives(CoreState *cs, Flow *f, Packet *p, int s) noexcept nogil:
+    cdef Half *snd = &f.h[s]
+    if snd.flags & HALF_SYN and p.seq == f.isn[s]:
+        count_retransmission(cs, f, s)
+        return TCP_DONE
+    if f.flags & FLOW_ESTABLISHED:
+        if turned_round(cs, f, p, s):
+            return TCP_DONE
+        # RFC 5961 section 4: the receiver answers with a challenge; only if it then sends a
+        # SYN-ACK for this ISN has it forgotten the old connection.
+        cs.counters[C_TCP_CHALLENGED_SYN] += 1
+        f.other_isn = p.seq
+        f.reuse_scale = syn_scale(cs, p)
+        f.flags |= FLOW_REUSE_SYN
+        return TCP_DONE
+    if snd.flags & HALF_SYN:
+        note_other_isn(f, s)
+        receive_held(f, s, f.isn[s] + 1)
+    adopt_syn(cs, f, p, s)
+    if f.h[1 - s].flags & HALF_SYN:      # simultaneous open (RFC 9293 figure 7)
+        set_state(cs, f, s, TCP_SYN_RECEIVED)
+        set_state(cs, f, 1 - s, TCP_SYN_RECEIVED)
+    else:
+        set_state(cs, f, s, TCP_SYN_SENT)
+        set_state(cs, f, 1 - s, TCP_LISTEN)
+    flow_start(cs, f, START_SYN)
+    flow_arm(cs, f, cs.now + cs.config.embryonic_ns)
+    return TCP_DONE
+
+
+cdef bint turned_round(CoreState *cs, Flow *f, Packet *p, int s) noexcept nogil:
+    """The capture gave the handshake in another order: the SYN of an end picked up before it."""
+    cdef const Half *snd = &f.h[s]
+    if snd.flags & HALF_SYN or not snd.flags & HALF_SYNCED or f.isn[s] != p.seq:
+        return False
+    adopt_options(cs, f, p, s)
+    settle_scaling(f)
+    return True
+
+
+cdef uint8_t syn_scale(CoreState *cs, const Packet *p) noexcept nogil:
+    cdef TcpOptions o
+    tcpopt_parse(&o, p.l4 + 20, p.l4_len - 20)
+    return o.window_scale
+
+
+cdef void adopt_syn(CoreState *cs, Flow *f, Packet *p, int s) noexcept nogil:
+    """Sequence numbers and options of a SYN or SYN-ACK."""
+    cdef Half *snd = &f.h[s]
+    if not (snd.flags & HALF_SYNCED and f.isn[s] == p.seq):
+        f.isn[s] = p.seq
+        snd.nxt = p.seq + 1
+        snd.top = snd.nxt
+        snd.offset = 0
+    adopt_options(cs, f, p, s)
+    if p.payload_cap and not p.flags & ACK:
+        hold_syn_data(cs, f, p, s)
+
+
+cdef void adopt_options(CoreState *cs, Flow *f, Packet *p, int s) noexcept nogil:
+    cdef Half *snd = &f.h[s]
+    cdef TcpOptions o
+    snd.flags = (snd.flags | HALF_SYN | HALF_SYNCED) & ~<uint16_t>(HALF_SCALING | HALF_INFERRED)
+    tcpopt_parse(&o, p.l4 + 20, p.l4_len - 20)
+    cs.counters[C_TCP_OPTIONS] += o.malformed
+    f.mss[s] = o.mss
+    snd.scale = o.window_scale
+    if o.has_window_scale:
+        snd.flags |= HALF_SCALING
+
+
+cdef void hold_syn_data(CoreState *cs, Flow *f, Packet *p, int s) noexcept nogil:
+    """Data on a SYN (RFC 7413) counts if the SYN-ACK acknowledges it: kept early until then."""
+    cdef Half *snd = &f.h[s]
+    flow_keep(cs, f, s)
+    if f.stream[s] != NULL:
+        receive_text(cs, f, p, s, snd.nxt, True)
+    if seq_gt(snd.nxt + p.payload_len, snd.top):
+        snd.top = snd.nxt + p.payload_len
+
+
+cdef int synack_arrives(CoreState *cs, Flow *f, Packet *p, int s) noexcept nogil:
+    cdef Half *snd = &f.h[s]
+    cdef Half *rcv = &f.h[1 - s]
+    if f.flags & FLOW_ESTABLISHED:
+        if f.flags & FLOW_REUSE_SYN and p.ack == f.other_isn + 1:
+            return TCP_REOPEN_ANSWERED
+        if not turned_round(cs, f, p, s):
+            count_retransmission(cs, f, s)
+        return TCP_DONE
+    if not synack_acceptable(f, p, s):
+        cs.counters[C_TCP_BAD_ACK] += 1
+        return TCP_DONE
+    if snd.flags & HALF_SYN and f.isn[s] != p.seq:
+        note_other_isn(f, s)             # several SYN-ACKs: the client's ACK chooses
+    adopt_syn(cs, f, p, s)
+    acknowledge(snd, p, 0)
+    if p.ack == f.isn[1 - s] + 1:
+        receive_held(f, 1 - s, p.ack)    # data on the SYN was not taken
+    if rcv.state != TCP_ESTABLISHED:
+        set_state(cs, f, 1 - s, TCP_ESTABLISHED)
+    set_state(cs, f, s, TCP_SYN_RECEIVED)
+    flow_start(cs, f, START_SYN)
+    flow_arm(cs, f, cs.now + cs.config.embryonic_ns)
+    establish_if_agreed(cs, f)
+    return TCP_DONE
+
+
+cdef bint synack_acceptable(Flow *f, const Packet *p, int s) noexcept nogil:
+    """Whether it answers a SYN of its peer; the ISN that it confirms is the peer's from now."""
+    cdef Half *rcv = &f.h[1 - s]
+    if not rcv.flags & HALF_SYNCED:
+        infer(f, 1 - s, p.ack)
+        return True
+    if seq_gt(p.ack, f.isn[1 - s]) and seq_le(p.ack, rcv.top):
+        return True
+    if other_isn_acked(f, 1 - s, p.ack):
+        choose_isn(f, 1 - s)
+        return True
+    return False
+
+
+cdef inline void note_other_isn(Flow *f, int side) noexcept nogil:
+    """An end begins anew before establishment: its peer may still answer the first."""
+    f.flags &= ~<uint32_t>(FLOW_OTHER_ISN * 3)
+    f.flags |= FLOW_OTHER_ISN << side
+    f.other_isn = f.isn[side]
+
+
+cdef inline bint other_isn_acked(const Flow *f, int side, uint32_t ack) noexcept nogil:
+    return (f.flags & FLOW_OTHER_ISN << side and not f.flags & FLOW_ESTABLISHED
+            and ack == f.other_isn + 1)
+
+
+cdef void choose_isn(Flow *f, int side) noexcept nogil:
+    """Of two ISNs that one end offered, the other end took the earlier."""
+    cdef Half *h = &f.h[side]
+    cdef uint32_t isn = f.other_isn
+    receive_held(f, side, f.isn[side] + 1)     # data on the SYN that was not taken
+    f.other_isn = f.isn[side]
+    f.isn[side] = isn
+    h.nxt = isn + 1
+    h.top = isn + 1
+
+
+# ---- first acknowledgement ---------------------------------------------------------------
+
+cdef inline void acknowledge(Half *snd, const Packet *p, uint8_t scale) noexcept nogil:
+    snd.flags |= HALF_ACKING | HALF_SEEN     # the fast path never sees an end's first segment
+    snd.ack = p.ack
+    snd.edge = p.ack + (<uint32_t>p.window << scale)
+
+
+cdef bint first_ack(CoreState *cs, Flow *f, Packet *p, int s) noexcept nogil:
+    """The first acknowledgement of an end: it answers the peer's SYN."""
+    cdef Half *snd = &f.h[s]
+    cdef Half *rcv = &f.h[1 - s]
+    if not rcv.flags & HALF_SYNCED:
+        infer(f, 1 - s, p.ack)
+    elif p.ack != rcv.nxt and other_isn_acked(f, 1 - s, p.ack):
+        choose_isn(f, 1 - s)
+    elif rcv.flags & HALF_SYN and not seq_gt(p.ack, f.isn[1 - s]):
+        cs.counters[C_TCP_BAD_ACK] += 1
+        return False
+    acknowledge(snd, p, snd.scale)
+    establish_if_agreed(cs, f)
+    return True
+
+
+cdef void infer(Flow *f, int side, uint32_t ack) noexcept nogil:
+    """Sequence numbers of an end that was not heard yet, from what its peer acknowledges."""
+    cdef Half *h = &f.h[side]
+    f.isn[side] = ack - 1
+    h.nxt = ack
+    h.top = ack
+    h.scale = ASSUMED_SCALE
+    h.flags |= HALF_SYNCED | HALF_INFERRED
+
+
+cdef void pick_up(Flow *f, const Packet *p, int s) noexcept nogil:
+    """An end whose SYN was not seen: its first segment gives the numbers."""
+    cdef Half *snd = &f.h[s]
+    f.isn[s] = p.seq - 1
+    snd.nxt = p.seq
+    snd.top = p.seq
+    snd.scale = ASSUMED_SCALE
+    snd.flags |= HALF_SYNCED
+    if not (f.h[0].flags | f.h[1].flags) & HALF_SYN:
+        f.flags |= FLOW_MIDSTREAM
+
+
+# ---- establishment -----------------------------------------------------------------------
+
+cdef void establish_if_agreed(CoreState *cs, Flow *f) noexcept nogil:
+    if f.flags & FLOW_ESTABLISHED:
+        return
+    if f.flags & FLOW_MIDSTREAM or f.h[0].flags & f.h[1].flags & HALF_ACKING:
+        establish(cs, f)
+
+
+cdef void establish(CoreState *cs, Flow *f) noexcept nogil:
+    cdef int side
+    f.flags |= FLOW_ESTABLISHED
+    if not (f.h[0].flags | f.h[1].flags) & HALF_FIN:
+        f.flags |= FLOW_OPEN
+    settle_scaling(f)
+    flow_start(cs, f, START_SYN)
+    flow_start(cs, f, START_ESTABLISHED)
+    receive_release(cs, f, CLIENT)
+    receive_release(cs, f, SERVER)
+    if cs.start_masks[START_SYN]:
+        record_add(cs, f, RECORD_ESTABLISHED, 0)
+    for side in range(2):
+        if f.h[side].state < TCP_ESTABLISHED:
+            set_state(cs, f, side, TCP_ESTABLISHED)
+    flow_arm(cs, f, cs.now + cs.config.established_ns)
+
+
+cdef void settle_scaling(Flow *f) noexcept nogil:
+    """Windows are scaled if both SYNs offered it (RFC 7323 section 2.2); of an end whose SYN
+    was not seen, nothing is known, and its window is taken for wide."""
+    cdef int side
+    for side in range(2):
+        if f.h[side].flags & HALF_SYN and not f.h[side].flags & HALF_SCALING:
+            f.h[0].scale = 0
+            f.h[1].scale = 0
+
+
+cdef void tcp_assume_syn(CoreState *cs, Flow *f, int s, uint32_t isn, uint8_t scale) noexcept nogil:
+    cdef Half *h = &f.h[s]
+    f.isn[s] = isn
+    h.nxt = isn + 1
+    h.top = isn + 1
+    h.scale = scale
+    h.flags |= HALF_SYN | HALF_SYNCED | HALF_SEEN | HALF_SCALING
+    set_state(cs, f, s, TCP_SYN_SENT)
+    flow_start(cs, f, START_SYN)

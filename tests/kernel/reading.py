@@ -1,0 +1,77 @@
+"""What aiomos reads on a tap, by the ports of the client and the server."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import aiomos
+
+FULL = os.environ.get("AIOMOS_FULL", "") not in ("", "0")
+Frames = Iterable[tuple[bytes, int]]
+
+
+@dataclass
+class Side:
+    """Bytes and gaps of one end, in order."""
+
+    data: bytes = b""
+    gaps: list[tuple[int, int, str]] = field(default_factory=list)  # offset, length, cause
+    complete: bool = False  # read to its end of stream
+
+
+@dataclass
+class Seen:
+    """One connection as aiomos tells it."""
+
+    client: Side = field(default_factory=Side)
+    server: Side = field(default_factory=Side)
+    reason: str = ""
+
+
+def offered(**options: Any) -> bool:
+    """Whether this version of ``@app.tcp`` takes these options."""
+    try:
+        aiomos.App().tcp(**options)
+    except aiomos.ConfigError:
+        return False
+    return True
+
+
+async def take_all(end: aiomos.Endpoint, side: Side) -> None:
+    parts = []
+    with contextlib.suppress(aiomos.FlowError):
+        while not side.complete:
+            try:
+                parts.append(await end.read(1 << 20))
+                side.complete = not parts[-1]
+            except aiomos.GapError as gap:
+                side.gaps.append((gap.offset, gap.length, str(gap.cause)))
+    side.data = b"".join(parts)
+
+
+def read(tap: Frames | Path, **options: Any) -> dict[tuple[int, int], list[Seen]]:
+    """All connections of frames or of a file, in the order in which they began. `options` are
+    those of ``@app.tcp``."""
+    found: dict[tuple[int, int], list[Seen]] = {}
+    app = aiomos.App()
+
+    @app.tcp(**{"start": "syn", "limit": 1 << 26, **options})
+    async def reads(flow: aiomos.Flow) -> None:
+        seen = Seen()
+        found.setdefault((flow.client.port, flow.server.port), []).append(seen)
+        await take_all(flow.client, seen.client)
+        await take_all(flow.server, seen.server)
+        seen.reason = str(await flow.closed())
+
+    if isinstance(tap, Path):
+        aiomos.run(app, tap)
+    else:
+        source = aiomos.MemorySource(tap)
+        source.finish()
+        aiomos.run(app, source)
+    return found
