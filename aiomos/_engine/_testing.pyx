@@ -597,7 +597,8 @@ cdef class CoreDriver:
     cdef public bint reading
     cdef readonly int interruptions     # bursts that ended because records or a side were full
 
-    def __init__(self, *, start="established", int sides=3, reading=True, handlers=True, **options):
+    def __init__(self, *, start="established", int sides=3, reading=True, handlers=True,
+                 policy="first", deliver="arrival", **options):
         self.core = Core(**{"max_flows": 65536, "seed": b"test", **options})
         self.flows = []
         self.reading = reading
@@ -607,6 +608,7 @@ cdef class CoreDriver:
             cs.start_masks[("syn", "established", "data").index(start)] = 1
             cs.sides_masks[CLIENT] = sides & 1
             cs.sides_masks[SERVER] = sides >> 1 & 1
+            self.core.ask(0, names.OVERLAPS.index(policy) | (0x80 if deliver == "acked" else 0), False)
         cs.hooks[HOOK_FLOW_START] = flow_born
         cs.hook_contexts[HOOK_FLOW_START] = <void *>self
 

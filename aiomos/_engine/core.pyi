@@ -1,5 +1,6 @@
 """The sans-io engine of one core."""
 
+from collections.abc import Sequence
 from typing import Any
 
 #: Engine options and their defaults: times in seconds, memory in bytes.
@@ -18,10 +19,12 @@ class Core:
         one_sided_grace: float = ...,
         max_flows: int = ...,
         memory: int = ...,
+        history: int = ...,
         pickup: bool = ...,
         vlan_in_key: bool = ...,
         seed: bytes | None = ...,
     ) -> None: ...
+    def set_prefixes(self, prefixes: Sequence[tuple[bytes, int, int]]) -> None: ...
     @property
     def now(self) -> float: ...
     def counters(self) -> dict[str, int]: ...

@@ -17,6 +17,7 @@ from aiomos._engine.pool cimport pool_clear, pool_init
 from aiomos._engine.shim cimport aio_frame_copy
 from aiomos._engine.state cimport C_TCP_NO_FLOW, HOOK_PACKET, CoreConfig, hook_fn, records_full
 from aiomos._engine.stream cimport STREAM_TOLD
+from aiomos._engine.targets cimport TargetPrefix, Targets
 from aiomos._engine.tcp cimport tcp_arrives
 from aiomos._engine.timers cimport wheel_init, wheel_pop, wheel_start, wheel_time
 from aiomos._engine.udp cimport udp_arrives, udp_timer
@@ -32,6 +33,7 @@ DEFAULTS = {
     "one_sided_grace": 1.0,
     "max_flows": 1 << 22,
     "memory": 4 << 30,
+    "history": 8192,
     "pickup": True,
     "vlan_in_key": False,
 }
@@ -39,6 +41,11 @@ DEFAULTS = {
 
 cdef inline int64_t to_ns(object seconds) except -1:
     return <int64_t>round(seconds * 1e9)
+
+
+def prefix_length(prefix):
+    """The longest first."""
+    return -prefix[1]
 
 
 cdef class Core:
@@ -72,8 +79,34 @@ cdef class Core:
         config.one_sided_grace_ns = to_ns(values["one_sided_grace"])
         config.max_flows = values["max_flows"]
         config.memory = values["memory"]
+        config.history = values["history"]
         config.pickup = values["pickup"]
         config.vlan_in_key = values["vlan_in_key"]
+
+    def set_prefixes(self, prefixes):
+        """(packed address, length in bits, overlap policy) of receivers, in any order."""
+        cdef Targets *t = &self.state.targets
+        cdef const uint8_t[:] address
+        cdef int i, k
+        free(t.prefixes)
+        t.n_prefixes = 0
+        t.prefixes = <TargetPrefix *>calloc(len(prefixes) + 1, sizeof(TargetPrefix))
+        if t.prefixes == NULL:
+            raise MemoryError
+        for i, (packed, bits, policy) in enumerate(sorted(prefixes, key=prefix_length)):
+            address = packed
+            for k in range(len(packed)):
+                t.prefixes[i].address[k] = address[k]
+            t.prefixes[i].ip_version = 4 if len(packed) == 4 else 6
+            t.prefixes[i].bits = bits
+            t.prefixes[i].policy = policy
+        t.n_prefixes = <uint32_t>len(prefixes)
+
+    cdef void ask(self, int handler, uint8_t policy, bint by_prefix) noexcept:
+        cdef Targets *t = &self.state.targets
+        t.asked[handler] = policy
+        t.asking |= <uint64_t>(policy != 0 or by_prefix) << handler
+        t.by_prefix |= <uint64_t>by_prefix << handler
 
     def _allocate(self, bytes seed):
         if table_init(&self.state.table, self.state.config.max_flows, seed) != 0:
@@ -90,6 +123,7 @@ cdef class Core:
             table_free(&self.state.table)
             pool_clear(&self.state.pool)
             free(self.state.scratch)
+            free(self.state.targets.prefixes)
         free(self.state)
         free(self.packets)
 

@@ -106,5 +106,5 @@ cdef struct Flow:
     uint8_t reuse_scale
     uint8_t sides             # bit mask: which sides its handlers want to read
     uint8_t small[2]          # tiny segments in a row, none waiting for an acknowledgement
-    uint16_t spare16
+    uint8_t policy[2]         # how bytes of each end are kept (overlap.pxd)
     uint64_t spare[3]         # 320 bytes in all: the hot part lies in exactly two cache lines

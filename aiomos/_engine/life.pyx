@@ -2,17 +2,22 @@
 from libc.stdint cimport uint16_t
 from libc.string cimport memcpy
 
+from aiomos._engine.events cimport EVENT_OVERLAP, EVENT_RETRANSMISSION
 from aiomos._engine.flow cimport (FLOW_CLIENT_LOW, FLOW_CLOSED, FLOW_DYING, FLOW_OPEN,
                                   FLOW_UNLINKED)
 from aiomos._engine.flowtable cimport table_add, table_release, table_unlink
-from aiomos._engine.limits cimport CLIENT, SERVER
-from aiomos._engine.state cimport (C_FLOWS, C_FLOWS_CLOSED, C_MEMORY, C_TABLE_FULL,
-                                   HOOK_FLOW_END, HOOK_FLOW_START, RECORD_CLOSE, RECORD_SIDE,
+from aiomos._engine.limits cimport CLIENT, PROTO_TCP, SERVER
+from aiomos._engine.state cimport (C_FLOWS, C_FLOWS_CLOSED, C_MEMORY, C_POLICY_CONFLICT,
+                                   C_TABLE_FULL, HOOK_FLOW_END, HOOK_FLOW_START, RECORD_CLOSE, RECORD_SIDE,
                                    RECORD_START, Record, hook_fn, record_add)
 from aiomos._engine.stream cimport (STREAM_ENDED, STREAM_STOPPED, STREAM_TOLD, Stream,
                                     stream_drop, stream_end, stream_new)
+from aiomos._engine.targets cimport targets_choose
 from aiomos._engine.timers cimport wheel_arm, wheel_disarm
 from aiomos._engine.wire cimport packet_dst, packet_src
+
+cdef enum:
+    TELLS_REPEATS = 1 << EVENT_RETRANSMISSION | 1 << EVENT_OVERLAP
 
 
 cdef void keep_addresses(Flow *f, const Packet *p, int sender) noexcept nogil:
@@ -56,8 +61,19 @@ cdef Flow *flow_open(CoreState *cs, Packet *p, int sender) noexcept nogil:
         f.waiting = cs.match(cs.match_context, f, p)
         f.sides = (<uint8_t>((f.waiting & cs.sides_masks[CLIENT]) != 0)
                    | <uint8_t>((f.waiting & cs.sides_masks[SERVER]) != 0) << 1)
+        if f.waiting & cs.targets.asking:
+            choose_policies(cs, f)
     call_hook(cs, HOOK_FLOW_START, f, p, 0)
     return f
+
+
+cdef void choose_policies(CoreState *cs, Flow *f) noexcept nogil:
+    cdef uint32_t conflicts = 0
+    cdef int side
+    for side in range(2):
+        f.policy[side] = targets_choose(&cs.targets, f, side, f.waiting & cs.sides_masks[side],
+                                        &conflicts)
+        cs.counters[C_POLICY_CONFLICT] += conflicts
 
 
 cdef void flow_keep(CoreState *cs, Flow *f, int side) noexcept nogil:
@@ -67,6 +83,10 @@ cdef void flow_keep(CoreState *cs, Flow *f, int side) noexcept nogil:
     f.stream[side] = stream_new(&cs.pool, f.h[side].offset)
     if f.stream[side] == NULL:
         cs.counters[C_MEMORY] += 1
+        return
+    f.stream[side].policy = f.policy[side]
+    if cs.wanted & TELLS_REPEATS and f.protocol == PROTO_TCP:
+        f.stream[side].history = cs.config.history
 
 
 cdef void flow_start(CoreState *cs, Flow *f, int point) noexcept nogil:

@@ -12,6 +12,7 @@ from aiomos._engine.events cimport (EVENT_ANOMALY, EVENT_STATE, HOOK_RECEIVER, H
 from aiomos._engine.flow cimport Flow
 from aiomos._engine.flowtable cimport FlowTable
 from aiomos._engine.pool cimport Pool
+from aiomos._engine.targets cimport Targets
 from aiomos._engine.timers cimport Wheel
 from aiomos._engine.wire cimport WIRE_STATUSES, Packet
 
@@ -99,6 +100,7 @@ cdef struct CoreConfig:
     int64_t one_sided_grace_ns
     uint32_t max_flows
     uint64_t memory           # budget of buffers, bytes
+    uint32_t history          # bytes kept of a side to judge repeated ones by, where wanted
     bint pickup               # follow connections whose SYN was not seen
     bint vlan_in_key
 
@@ -125,6 +127,7 @@ cdef struct CoreState:
     match_fn match            # handlers that want a flow (mask); NULL: nobody
     void *match_context
     uint64_t start_masks[START_POINTS]
+    Targets targets           # what they ask for
     uint64_t sides_masks[2]   # handlers that read the client's, the server's side
     uint64_t frames
     uint64_t bytes

@@ -3,7 +3,7 @@
 cimport cython
 from cpython.bytes cimport PyBytes_AsString, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.ref cimport Py_INCREF
-from libc.stdint cimport uint16_t, uint64_t
+from libc.stdint cimport uint8_t, uint16_t, uint64_t
 from libc.string cimport memcpy
 
 import ipaddress
@@ -15,6 +15,8 @@ from aiomos._engine.flow cimport (FLOW_CLOSED, FLOW_ESTABLISHED, FLOW_MIDSTREAM,
 from aiomos._engine.life cimport flow_unpin
 from aiomos._engine.limits cimport (CLIENT, CLOSE_EVICTED, CLOSE_RESET, CLOSE_TIMEOUT,
                                     PROTO_UDP, SERVER)
+from aiomos._engine.overlap cimport DELIVER_ACKED
+from aiomos._engine.receive cimport receive_policy
 from aiomos._engine.stream cimport (STREAM_ENDED, STREAM_EOF, STREAM_UNREAD, GapMark,
                                     cursor_attach, cursor_available, cursor_consume, cursor_data,
                                     cursor_detach, cursor_gap, cursor_pass_gap, cursor_time,
@@ -38,7 +40,8 @@ STATES = ("CLOSED", "LISTEN", "SYN_SENT", "SYN_RECEIVED", "ESTABLISHED", "FIN_WA
 cdef class Handler:
     """A handler of an app with its options as numbers; see App.tcp for what they mean."""
 
-    def __init__(self, function, name, protocol, start, sides, on_gap, limit, on_full):
+    def __init__(self, function, name, protocol, start, sides, on_gap, limit, on_full, policy=0,
+                 by_prefix=False):
         self.function = function
         self.name = name
         self.protocol = protocol
@@ -47,6 +50,8 @@ cdef class Handler:
         self.on_gap = on_gap
         self.limit = limit
         self.on_full = on_full
+        self.policy = policy
+        self.by_prefix = by_prefix
 
 
 # ---- one end -----------------------------------------------------------------------------
@@ -302,6 +307,18 @@ cdef class EndpointBase:
     def stop(self):
         """Reads no more of this side: what came and comes is counted, not kept."""
         self.detach()
+
+    def _configure_policy(self, overlap, deliver):
+        """The same, of what all readers of the side share: the last call holds."""
+        cdef Flow *f = self.fl
+        cdef uint8_t policy = f.policy[self.side]
+        if overlap is not None:
+            policy = (policy & DELIVER_ACKED) | <uint8_t>overlap
+        if deliver is not None:
+            policy = (policy & <uint8_t>~DELIVER_ACKED) | <uint8_t>deliver
+        f.policy[self.side] = policy
+        if not f.flags & FLOW_CLOSED:
+            receive_policy(self.core.state, f, self.side, policy)
 
     def _configure(self, limit, on_gap, on_full):
         """Numbers instead of names; None leaves a thing as it is."""

@@ -26,7 +26,7 @@ SHIM = ROOT / "dpdk_shim"
 ENGINE_LAYERS: dict[str, str] = {
     "leaves": "seq overlap be limits intrinsics shim bpf flowprobe errors names",
     "storage": "wire tcpopt pool stream flow timers flowkey clock filtertext filterproof",
-    "tables": "flowtable assembler filters events",
+    "tables": "flowtable assembler targets filters events",
     "protocol": "state life repeats delivery receive closing handshake tcp udp flowfilters",
     "core": "core",
     "bridge": "source probe taskface taskqueue task packet view faults packethooks overlimit feed pump",
