@@ -24,7 +24,7 @@ CHOICES: dict[str, dict[str, int]] = {
     "sides": {"client": 1, "server": 2, "both": 3},
     "on_gap": {"raise": 0, "yield": 1, "skip": 2},
     "on_full": {"gap": 0, "stop": 1, "detach": 2},
-    "deliver": {"arrival": 0, "acked": 0x80},
+    "deliver": {"arrival": 0, "acked": 8},
     "overlap": {
         **{"first": 0, "vista": 0, "last": 1, "linux": 3, "old-linux": 4},
         **dict.fromkeys(("bsd", "macos", "windows", "windows2k3"), 2),

@@ -9,6 +9,7 @@ from aiomos._engine.limits cimport (GAP_ACKED_UNSEEN, GAP_LOST, GAP_MEMORY)
 from aiomos._engine.seq cimport seq_ge, seq_gt, seq_le, seq_lt
 from aiomos._engine.state cimport (C_GAP_BYTES, C_GAPS, C_MEMORY, event_raise, event_raise_bytes,
                                    event_wanted, set_state)
+from aiomos._engine.stats cimport stats_gap
 from aiomos._engine.stream cimport STREAM_EOF, STREAM_STOPPED, STREAM_UNREAD, stream_end, stream_gap
 
 
@@ -21,6 +22,7 @@ cdef void delivery_tell_new(CoreState *cs, Flow *f, int s, uint64_t offset, uint
 cdef void delivery_give_up(CoreState *cs, Flow *f, int s, uint32_t length, uint32_t cause) noexcept nogil:
     cdef Stream *st = f.stream[s]
     f.gaps[s] += 1
+    stats_gap(f, s, length)
     cs.counters[C_GAPS] += 1
     cs.counters[C_GAP_BYTES] += length
     event_raise(cs, f, EVENT_GAP, s, HOOK_RECEIVER if cs.packet != NULL else HOOK_TIMER,

@@ -5,6 +5,7 @@ death in flowtable.pyx.
 """
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
+from aiomos._engine.flowstats cimport FlowStats
 from aiomos._engine.stream cimport Stream
 
 # Half.flags: what is known of what this end sent; 16 bits.
@@ -38,6 +39,16 @@ cdef enum:
     FLOW_PAWS = 0x4000        # both ends use timestamps: older ones are refused (RFC 7323)
     FLOW_GUESSED = 0x8000     # nothing seen so far says which end is the client
     FLOW_DYING = 0x0400       # unlinked in this burst; records may still name it
+    FLOW_STATS = 0x100000     # Flow.stats holds: every packet is counted in more detail
+
+# Flow.list: flows by what would be missed least, each list in order of what is to go first
+# (flowtable.pxd: table_list).
+cdef enum:
+    LIST_NONE = 0
+    LIST_EMBRYONIC = 1        # handshake not finished; in order of their birth
+    LIST_OPEN = 2             # by when it was last known to have had packets
+    LIST_CLOSED = 3           # over, lingers for late packets; in order of their ends
+    LISTS = 4
 
 # Endpoint states (RFC 9293 section 3.3.2).
 cdef enum:
@@ -86,7 +97,7 @@ cdef struct Flow:
     uint32_t timer_next       # wheel list, or free list of the slab
     uint32_t timer_prev
     uint32_t timer_tick       # when the wheel looks at it
-    uint32_t hash
+    uint32_t listed           # when it was put on its list, in units of LISTED_SHIFT
     uint16_t timer_slot
     uint8_t protocol
     uint8_t ip_version
@@ -106,5 +117,9 @@ cdef struct Flow:
     uint8_t reuse_scale
     uint8_t sides             # bit mask: which sides its handlers want to read
     uint8_t small[2]          # tiny segments in a row, none waiting for an acknowledgement
-    uint8_t policy[2]         # how bytes of each end are kept (overlap.pxd)
-    uint64_t spare[3]         # 320 bytes in all: the hot part lies in exactly two cache lines
+    uint8_t list              # LIST_*
+    uint8_t policies          # how bytes are kept, four bits for each end (overlap.pxd)
+    uint32_t list_next
+    uint32_t list_prev
+    FlowStats *stats          # NULL: nobody asked for more than what is here (stats.pxd)
+    uint64_t spare[1]         # 320 bytes in all: the hot part lies in exactly two cache lines

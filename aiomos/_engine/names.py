@@ -29,9 +29,20 @@ COUNTERS = (
     "tcp_urgent",
     "tcp_direction_flipped",
     "tcp_small_segments",
+    "evicted_lingering",
+    "evicted_embryonic",
+    "evicted_idle",
+    "embryonic_full",
+    "memory_full",
+    "shed_history_bytes",
+    "shed_early_bytes",
+    "shed_reader_bytes",
     "unacked_bytes",
     "overlap_conflict",
 )
+
+#: Whom memory is charged to, in the order of pool.pxd; `Core.usage()` adds "_bytes".
+MEMORY = ("reader", "early", "history", "fragment", "stats", "object")
 
 STATUSES = (
     "tcp",
@@ -50,10 +61,41 @@ STATUSES = (
     "bad_ip6_extension",
     "bad_tcp_header",
     "bad_udp_length",
+    "bad_encapsulation",
+    "too_deep",
+    "protected",
 )
 
 #: Statuses of frames that are malformed, not merely of another kind.
-MALFORMED = STATUSES[7:]
+MALFORMED = STATUSES[7:18]
+
+#: What decoding can be told to leave closed; from "mpls" on they are told as tunnels.
+DECODERS = (
+    "vlan",
+    "snap",
+    "cmd",
+    "ah",
+    "ppp",
+    "wifi",
+    "mpls",
+    "pppoe",
+    "pbb",
+    "gre",
+    "nvgre",
+    "erspan",
+    "pptp",
+    "eoip",
+    "etherip",
+    "ipip",
+    "6in4",
+    "4in6",
+    "6in6",
+    "l2tp",
+    "teredo",
+    "vxlan",
+    "geneve",
+    "gtpu",
+)
 
 ANOMALIES = (
     "bad_checksum",

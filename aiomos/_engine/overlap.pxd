@@ -18,8 +18,10 @@ cdef enum:
     OVERLAP_OLD_LINUX = 4
     OVERLAP_SOLARIS = 5       # HP-UX 11
     OVERLAPS = 6
-    # In the byte that holds a policy: hand bytes out when the receiver has acknowledged them.
-    DELIVER_ACKED = 0x80
+    # Beside a policy: bytes are handed out when the receiver has acknowledged them.
+    DELIVER_ACKED = 8
+    POLICY_BITS = 4           # of both together
+    POLICY_MASK = 15
 
 cdef inline bint overlap_by_borders(uint8_t policy) noexcept nogil:
     """Whether it matters which segment brought a byte; if not, segments may be joined."""

@@ -1,7 +1,7 @@
 """Text of a segment: cut to what its receiver takes, then handed out, or kept."""
 from libc.stdint cimport int32_t, uint8_t, uint32_t
 
-from aiomos._engine.assembler cimport (ASM_DIFFERS, ASM_LIMIT, ASM_NEW, Arrival, asm_add,
+from aiomos._engine.assembler cimport (ASM_DIFFERS, ASM_DUPLICATE, ASM_LIMIT, ASM_NEW, Arrival, asm_add,
                                        asm_first, asm_run, asm_truncate)
 from aiomos._engine.delivery cimport (delivery_advance, delivery_all, delivery_done,
                                       delivery_drain, delivery_due, delivery_fin,
@@ -18,6 +18,7 @@ from aiomos._engine.seq cimport seq_diff, seq_gt
 from aiomos._engine.state cimport (C_MEMORY, C_TCP_BEYOND_FIN, C_TCP_DIFFERING,
                                    C_TCP_OUT_OF_ORDER, C_TCP_OUTSIDE_WINDOW, C_UNACKED_BYTES,
                                    START_DATA, count_retransmission, event_raise, event_wanted)
+from aiomos._engine.stats cimport stats_early, stats_retransmitted
 from aiomos._engine.stream cimport Stream, span_cut_front, stream_append, stream_end
 
 # A payload on its way: what of it is left to place.
@@ -112,6 +113,7 @@ cdef void cut_delivered(CoreState *cs, Flow *f, Text *t, int s, uint32_t n) noex
     """The first n bytes, or all there are, were handed out before."""
     n = min(n, t.length)
     count_retransmission(cs, f, s)
+    stats_retransmitted(f, s, n)
     if cs.wanted & REPEATS_WANTED:
         repeats_delivered(cs, f, s, &t.a, n)
     cut_front(t, n)
@@ -191,11 +193,16 @@ cdef void make_way(CoreState *cs, Flow *f, Text *t, int s) noexcept nogil:
 cdef int put(CoreState *cs, Flow *f, Text *t, int s) noexcept nogil:
     """Into the store, with what is to be told and counted of it; what asm_add() says."""
     cdef Stream *st = f.stream[s]
-    cdef uint32_t ready = receive_next(f, s)
+    cdef uint32_t ready = receive_next(f, s), before = st.early, new
     cdef int result
     if cs.wanted & REPEATS_WANTED and st.n_pieces:
         repeats_queued(cs, f, s, &t.a)
     result = asm_add(st, &t.a)
+    new = st.early - before
+    if seq_gt(t.a.seq, ready):
+        stats_early(f, s, new)
+    if result & ASM_DUPLICATE:
+        stats_retransmitted(f, s, t.a.span.length - new)
     if not result & ASM_NEW:
         count_retransmission(cs, f, s)
     if result & ASM_DIFFERS:

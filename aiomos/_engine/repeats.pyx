@@ -5,7 +5,7 @@ from libc.string cimport memcmp
 from aiomos._engine.assembler cimport Repeat, asm_copy, asm_repeat
 from aiomos._engine.events cimport (DIFFERS_NO, DIFFERS_UNKNOWN, DIFFERS_YES, EVENT_OVERLAP,
                                     EVENT_RETRANSMISSION, HOOK_RECEIVER)
-from aiomos._engine.pool cimport pool_get, pool_put
+from aiomos._engine.pool cimport pool_get_early, pool_put_early
 from aiomos._engine.state cimport event_raise, event_raise_bytes, event_wanted
 from aiomos._engine.stream cimport Span, Stream, span_copy, stream_behind, stream_behind_from
 
@@ -19,13 +19,13 @@ cdef struct Loan:
 cdef void lend(CoreState *cs, Loan *loan, uint32_t n) noexcept nogil:
     """Room for a copy. Refused memory tells the event without these bytes."""
     loan.size = 0
-    loan.block = <uint8_t *>pool_get(&cs.pool, n, &loan.size)
+    loan.block = <uint8_t *>pool_get_early(&cs.pool, n, &loan.size)
     loan.data = loan.block
 
 
 cdef void give_back(CoreState *cs, Loan *loan) noexcept nogil:
     if loan.block != NULL:
-        pool_put(&cs.pool, loan.block, loan.size)
+        pool_put_early(&cs.pool, loan.block, loan.size)
 
 
 cdef void lend_span(CoreState *cs, Loan *loan, const Span *span, uint32_t at,

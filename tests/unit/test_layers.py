@@ -24,12 +24,13 @@ SHIM = ROOT / "dpdk_shim"
 
 #: From the lowest to the highest. In `BRIDGE` Python objects and asyncio begin.
 ENGINE_LAYERS: dict[str, str] = {
-    "leaves": "seq overlap be limits intrinsics shim bpf flowprobe errors names",
-    "storage": "wire tcpopt pool stream flow timers flowkey clock filtertext filterproof",
+    "leaves": "seq overlap be walk limits intrinsics shim bpf flowprobe errors names options",
+    "storage": "links tunnels udptunnels wire tcpopt pool stream flow flowstats timers flowkey clock filtertext filterproof",
     "tables": "flowtable assembler targets filters events",
-    "protocol": "state life repeats delivery receive closing handshake tcp udp flowfilters",
+    "protocol": "state stats life repeats delivery shed receive closing handshake tcp udp flowfilters",
     "core": "core",
-    "bridge": "source probe taskface taskqueue task packet view faults packethooks overlimit feed pump",
+    "bridge": "source probe taskface taskqueue task reading packet view faults packethooks"
+    " overlimit feed pump",
     "test hooks": "_testing _resume",
 }
 #: What users read.
