@@ -56,9 +56,7 @@ class FlowRule:
     limit: int = attrs.field(default=65536, validator=_limit)
     deliver: str = attrs.field(default="arrival", validator=_one_of)
     #: None: what the app says.
-    overlap: str | None = attrs.field(
-        default=None, validator=attrs.validators.optional(_one_of)
-    )
+    overlap: str | None = attrs.field(default=None, validator=attrs.validators.optional(_one_of))
 
     @property
     def name(self) -> str:

@@ -5,8 +5,7 @@ from libc.string cimport memcmp, memcpy, memmove
 
 from aiomos._engine.intrinsics cimport unlikely
 from aiomos._engine.limits cimport OOO_MAX_BYTES, OOO_MAX_RANGES
-from aiomos._engine.overlap cimport (DELIVER_ACKED, OVERLAP_LAST, overlap_by_borders,
-                                     overlap_new_wins)
+from aiomos._engine.overlap cimport DELIVER_ACKED, overlap_by_borders, overlap_new_wins
 from aiomos._engine.pool cimport pool_get_early as pool_get
 from aiomos._engine.pool cimport pool_put_early as pool_put
 from aiomos._engine.seq cimport seq_ge, seq_gt, seq_le, seq_lt
@@ -177,7 +176,8 @@ cdef inline void move(Piece *to, const Piece *pieces, uint32_t n) noexcept nogil
         asm_moved += n * sizeof(Piece)
 
 
-cdef inline bint alike(const Stream *s, const Piece *p, uint32_t begin, uint32_t end) noexcept nogil:
+cdef inline bint alike(const Stream *s, const Piece *p, uint32_t begin,
+                       uint32_t end) noexcept nogil:
     """Whether bytes of a segment with these borders may stand in one piece with p's."""
     return not overlap_by_borders(policy_of(s)) or (p.begin == begin and p.end == end)
 
@@ -212,7 +212,8 @@ cdef inline bint grow_right(Stream *s, uint32_t i, const Arrival *a, uint32_t se
     return True
 
 
-cdef bint replace(Stream *s, uint32_t *i, const Arrival *a, uint32_t seq, uint32_t n) noexcept nogil:
+cdef bint replace(Stream *s, uint32_t *i, const Arrival *a, uint32_t seq,
+                  uint32_t n) noexcept nogil:
     """The segment wins [seq, seq + n) of piece *i; *i is then the piece that holds or follows it.
 
     By the models it wins a piece as a whole, its beginning or its end. In between it wins only

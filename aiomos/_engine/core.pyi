@@ -1,6 +1,7 @@
 """The sans-io engine of one core."""
 
 from collections.abc import Sequence
+
 class Core:
     def __init__(
         self,

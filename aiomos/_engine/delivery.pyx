@@ -19,7 +19,8 @@ cdef void delivery_tell_new(CoreState *cs, Flow *f, int s, uint64_t offset, uint
                       offset, length, 0, NULL, 0, data, n if data != NULL else 0)
 
 
-cdef void delivery_give_up(CoreState *cs, Flow *f, int s, uint32_t length, uint32_t cause) noexcept nogil:
+cdef void delivery_give_up(CoreState *cs, Flow *f, int s, uint32_t length,
+                           uint32_t cause) noexcept nogil:
     cdef Stream *st = f.stream[s]
     f.gaps[s] += 1
     stats_gap(f, s, length)
@@ -132,7 +133,8 @@ cdef void watch_next_hole(CoreState *cs, Flow *f, int s) noexcept nogil:
     delivery_watch(cs, f, s, unseen)
 
 
-cdef bint delivery_make_gap(CoreState *cs, Flow *f, int s, uint32_t upto, uint32_t cause) noexcept nogil:
+cdef bint delivery_make_gap(CoreState *cs, Flow *f, int s, uint32_t upto,
+                            uint32_t cause) noexcept nogil:
     cdef Half *snd = &f.h[s]
     if snd.flags & HALF_FIN and seq_gt(upto, f.fin[s]):
         upto = f.fin[s]
@@ -158,9 +160,9 @@ cdef inline uint32_t hole_end(const Stream *st, uint32_t limit) noexcept nogil:
 
 cdef void give_up_to(CoreState *cs, Flow *f, int s, uint32_t limit, uint32_t cause) noexcept nogil:
     """Everything before the limit: handed out if it is here, a gap if not."""
-    cdef bint more = True
+    cdef bint acked = f.stream[s].policy & DELIVER_ACKED, more = True
     while more and not at_fin(f, s):
-        delivery_drain(cs, f, s, limit if f.stream[s].policy & DELIVER_ACKED else delivery_all(f, s))
+        delivery_drain(cs, f, s, limit if acked else delivery_all(f, s))
         more = not at_fin(f, s) and delivery_make_gap(cs, f, s, hole_end(f.stream[s], limit), cause)
 
 

@@ -10,8 +10,8 @@ from aiomos._engine.flowtable cimport table_add, table_list, table_release, tabl
 from aiomos._engine.limits cimport CLIENT, PROTO_TCP, SERVER
 from aiomos._engine.overlap cimport POLICY_BITS, POLICY_MASK
 from aiomos._engine.state cimport (C_FLOWS, C_FLOWS_CLOSED, C_MEMORY, C_POLICY_CONFLICT,
-                                   C_TABLE_FULL, HOOK_FLOW_END, HOOK_FLOW_START, RECORD_CLOSE, RECORD_SIDE,
-                                   RECORD_START, Record, hook_fn, record_add)
+                                   C_TABLE_FULL, HOOK_FLOW_END, HOOK_FLOW_START, RECORD_CLOSE,
+                                   RECORD_SIDE, RECORD_START, Record, hook_fn, record_add)
 from aiomos._engine.stats cimport stats_close, stats_open
 from aiomos._engine.stream cimport (STREAM_ENDED, STREAM_STOPPED, STREAM_TOLD, Stream,
                                     stream_drop, stream_end, stream_new)

@@ -1,8 +1,8 @@
 """Text of a segment: cut to what its receiver takes, then handed out, or kept."""
 from libc.stdint cimport int32_t, uint8_t, uint32_t
 
-from aiomos._engine.assembler cimport (ASM_DIFFERS, ASM_DUPLICATE, ASM_LIMIT, ASM_NEW, Arrival, asm_add,
-                                       asm_first, asm_run, asm_truncate)
+from aiomos._engine.assembler cimport (ASM_DIFFERS, ASM_DUPLICATE, ASM_LIMIT, ASM_NEW, Arrival,
+                                       asm_add, asm_first, asm_run, asm_truncate)
 from aiomos._engine.delivery cimport (delivery_advance, delivery_all, delivery_done,
                                       delivery_drain, delivery_due, delivery_fin,
                                       delivery_give_up, delivery_make_gap, delivery_tell_new,
@@ -128,7 +128,7 @@ cdef inline void deliver(CoreState *cs, Flow *f, Text *t, int s) noexcept nogil:
         delivery_advance(&f.h[s], t.length)
         if unlikely(event_wanted(cs, EVENT_NEW_DATA)):
             delivery_tell_new(cs, f, s, f.h[s].offset - t.length, t.length, t.a.span.data,
-                     t.a.span.length)
+                              t.a.span.length)
     elif unlikely(st.n_pieces != 0 or st.policy & DELIVER_ACKED):
         deliver_among(cs, f, t, s)
     else:
@@ -155,8 +155,8 @@ cdef inline bint append(CoreState *cs, Flow *f, Stream *st, Text *t, int s) noex
     if unlikely(not stream_append(st, &t.a.span)):
         return False
     if unlikely(event_wanted(cs, EVENT_NEW_DATA)):
-        delivery_tell_new(cs, f, s, stream_end(st) + st.missing - t.a.span.length, t.a.span.length,
-                 t.a.span.data, t.a.span.length)
+        delivery_tell_new(cs, f, s, stream_end(st) + st.missing - t.a.span.length,
+                          t.a.span.length, t.a.span.data, t.a.span.length)
     return True
 
 
@@ -290,4 +290,3 @@ cdef void receive_policy(CoreState *cs, Flow *f, int s, uint8_t policy) noexcept
 
 
 # ---- end of stream -----------------------------------------------------------------------
-

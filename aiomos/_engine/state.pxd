@@ -94,7 +94,7 @@ cdef enum:
     C_SHED_HISTORY = 33       # bytes of cached blocks and old data given up, memory being short
     C_SHED_EARLY = 34         # bytes of the out-of-order store given up
     C_SHED_READERS = 35       # bytes that readers had not read given up
-    C_UNACKED_BYTES = 36      # handed out before their acknowledgement (deliver="acked"): store full
+    C_UNACKED_BYTES = 36      # handed out before their acknowledgement: the store was full
     C_POLICY_CONFLICT = 37    # handlers that asked for another policy than their flow has
     COUNTERS = 38
 
