@@ -7,11 +7,13 @@ hook nothing is freed and no hook is called (semantics.md 2).
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 from aiomos._engine.clock cimport Clock
+from aiomos._engine.defrag cimport Defrag
 from aiomos._engine.events cimport (EVENT_ANOMALY, EVENT_STATE, HOOK_RECEIVER, HOOK_SENDER,
                                     HOOK_TIMER, Event, event_fn)
 from aiomos._engine.flow cimport Flow
 from aiomos._engine.flowtable cimport FlowTable
 from aiomos._engine.pool cimport Pool
+from aiomos._engine.shim cimport aio_frame
 from aiomos._engine.targets cimport Targets
 from aiomos._engine.timers cimport Wheel
 from aiomos._engine.wire cimport WIRE_STATUSES, Packet
@@ -154,6 +156,8 @@ cdef struct CoreState:
     uint64_t by_status[WIRE_STATUSES]
     uint64_t counters[COUNTERS]
     uint8_t *scratch          # frames made contiguous
+    Defrag defrag
+    aio_frame rebuilt         # a datagram put together of fragments, in scratch
 
 # Appends a record; the caller of the protocol modules made sure that there is room.
 cdef inline Record *record_add(CoreState *cs, Flow *f, uint8_t kind, uint8_t side) noexcept nogil:

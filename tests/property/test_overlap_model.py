@@ -34,7 +34,8 @@ def held(store, isn=0):
     end = 0
     for seq, data in store.pieces():
         at = (seq - isn - 1) % 2**32
-        assert at >= end and data
+        assert data
+        assert at >= end
         end = at + len(data)
         found.update(enumerate(data, at))
     assert store.early[0] == len(found)
