@@ -120,14 +120,22 @@ class App:
             or a table of prefixes in which the *receiver's* address is looked up, the longest
             prefix first (``{"10.0.0.0/8": "linux", "10.1.0.0/16": "windows"}``; ``"first"``
             where none matches).
+        statistics: count everything that :class:`EndpointStats` names, not the basic fields
+            only; 512 bytes a flow and some time a packet.
     """
 
-    def __init__(self, *, overlap: Overlap | Mapping[str, Overlap] = "first") -> None:
+    def __init__(
+        self,
+        *,
+        overlap: Overlap | Mapping[str, Overlap] = "first",
+        statistics: bool = False,
+    ) -> None:
         if isinstance(overlap, str):
             number_of("overlap", overlap)
         #: The app's own policy, and receivers that have another.
         self.overlap: str = overlap if isinstance(overlap, str) else "first"
         self.prefixes = [] if isinstance(overlap, str) else prefixes_of(overlap)
+        self.statistics = statistics
         self.flow_rules: list[FlowRule] = []
         self.packet_rules: list[PacketRule] = []
         self.every_rules: list[EveryRule] = []

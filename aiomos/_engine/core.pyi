@@ -11,7 +11,7 @@ class Core:
         one_sided: float = ...,
         half_closed: float = ...,
         closing: float = ...,
-        linger: float = ...,
+        time_wait: float = ...,
         udp_idle: float = ...,
         reorder_grace: float = ...,
         one_sided_grace: float = ...,
@@ -26,6 +26,7 @@ class Core:
         memory: int = ...,
         history: int = ...,
         pickup: bool = ...,
+        min_ttl: int = ...,
         vlan_in_key: bool = ...,
         seed: bytes | None = ...,
     ) -> None: ...
@@ -33,4 +34,5 @@ class Core:
     @property
     def now(self) -> float: ...
     def counters(self) -> dict[str, int]: ...
+    def keep_statistics(self) -> None: ...
     def usage(self) -> dict[str, int]: ...

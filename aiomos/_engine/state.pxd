@@ -96,9 +96,10 @@ cdef enum:
     C_SHED_HISTORY = 33       # bytes of cached blocks and old data given up, memory being short
     C_SHED_EARLY = 34         # bytes of the out-of-order store given up
     C_SHED_READERS = 35       # bytes that readers had not read given up
-    C_UNACKED_BYTES = 36      # handed out before their acknowledgement: the store was full
-    C_POLICY_CONFLICT = 37    # handlers that asked for another policy than their flow has
-    COUNTERS = 38
+    C_LOW_TTL = 36            # packets that end before the host they are for (min_ttl)
+    C_UNACKED_BYTES = 37      # handed out before their acknowledgement: the store was full
+    C_POLICY_CONFLICT = 38    # handlers that asked for another policy than their flow has
+    COUNTERS = 39
 
 cdef struct CoreConfig:
     # Without a packet for so long, a flow expires (life.pyx: flow_idle_limit):
@@ -121,6 +122,7 @@ cdef struct CoreConfig:
     bint statistics           # every new flow gets a block of extended statistics
     uint16_t community_seed   # of Community ID
     uint32_t history          # bytes kept of a side to judge repeated ones by, where wanted
+    uint8_t min_ttl           # packets under it reach no flow
     bint pickup               # follow connections whose SYN was not seen
     bint vlan_in_key
     uint32_t decoders         # bit mask of Decoder (walk.pxd)
