@@ -30,6 +30,7 @@ from aiomos._flow import Flow, FlowKey
 from aiomos._packet import Packet
 from aiomos._runner import Engine, replay, run
 from aiomos._summary import Summary
+from aiomos._tunnel import Tunnel
 from aiomos.events import (
     Anomaly,
     CloseReason,
@@ -102,6 +103,7 @@ __all__ = [
     "StateChange",
     "Summary",
     "TimerFired",
+    "Tunnel",
     "VerdictError",
     "WindowUpdate",
     "Writer",

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import attrs
 
 from aiomos._engine.view import FlowBase
+from aiomos._tunnel import Tunnel
 from aiomos.events import CloseReason, Datagram
 
 if TYPE_CHECKING:
@@ -55,6 +56,14 @@ class Flow(FlowBase):
     def close_reason(self) -> CloseReason | None:
         """Why the flow ended; None while it has not."""
         return CloseReason(self._reason) if self._reason else None
+
+    @property
+    def tunnel(self) -> tuple[Tunnel, ...]:
+        """What is around the connection's packets, outermost first, as its first packet had it.
+
+        VLAN tags are in ``vlan``.
+        """
+        return tuple(Tunnel(*fields) for fields in self._tunnels)
 
     async def established(self) -> None:
         """Wait until both SYNs were acknowledged; at once if they were, or the flow is over."""

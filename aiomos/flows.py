@@ -78,6 +78,8 @@ class Line:
             "retransmissions": client.retransmissions + server.retransmissions,
             "gaps": client.gaps + server.gaps,
             "midstream": flow.midstream,
+            "vlan": " ".join(map(str, flow.vlan)),
+            "tunnel": " ".join(map(str, flow.tunnel)),
         }
 
 

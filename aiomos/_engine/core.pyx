@@ -7,8 +7,10 @@ import os
 from aiomos._engine import names
 from aiomos._engine.closing cimport tcp_close, tcp_timer
 from aiomos._engine.errors import ConfigError
+from aiomos._engine.extra cimport extra_drop, extra_free, extra_init
 from aiomos._engine.flow cimport FLOW_CLIENT_LOW, FLOW_CLOSED, FLOW_UNLINKED, Flow
 from aiomos._engine.flowkey cimport flow_key
+from aiomos._engine.flowscope cimport SCOPE_TUNNEL, SCOPE_VLAN, flow_scope
 from aiomos._engine.flowtable cimport (FlowSlot, table_find, table_free, table_home, table_init)
 from aiomos._engine.handshake cimport TCP_DONE, tcp_assume_syn, tcp_may_open
 from aiomos._engine.intrinsics cimport aio_prefetch, likely, unlikely
@@ -35,6 +37,7 @@ DEFAULTS = {
     "memory": 4 << 30,
     "pickup": True,
     "vlan_in_key": False,
+    "tunnel_in_key": False,
     "decode": names.DECODERS,
 }
 
@@ -88,11 +91,13 @@ cdef class Core:
         config.max_flows = values["max_flows"]
         config.memory = values["memory"]
         config.pickup = values["pickup"]
-        config.vlan_in_key = values["vlan_in_key"]
+        config.key_scope = ((SCOPE_VLAN if values["vlan_in_key"] else 0)
+                            | (SCOPE_TUNNEL if values["tunnel_in_key"] else 0))
         config.decoders = decoder_mask(values["decode"])
 
     def _allocate(self, bytes seed):
-        if table_init(&self.state.table, self.state.config.max_flows, seed) != 0:
+        if (table_init(&self.state.table, self.state.config.max_flows, seed) != 0
+                or extra_init(&self.state.extras, self.state.config.max_flows) != 0):
             raise MemoryError(f"no room for {self.state.config.max_flows} flows: lower max_flows")
         wheel_init(&self.state.wheel, self.state.table.flows)
         pool_init(&self.state.pool, self.state.config.memory)
@@ -103,6 +108,8 @@ cdef class Core:
         if self.state != NULL:
             for i in range(1, self.state.table.high + 1):
                 flow_unviewed(self.state, &self.state.table.flows[i])
+                extra_drop(&self.state.extras, &self.state.pool, &self.state.table.flows[i])
+            extra_free(&self.state.extras)
             table_free(&self.state.table)
             pool_clear(&self.state.pool)
             free(self.state.scratch)
@@ -121,7 +128,7 @@ cdef class Core:
             p = &self.packets[i]
             wire_decode(p, &frames[i], frames[i].data, frames[i].head_len, cs.config.decoders)
             if likely(p.status <= WIRE_UDP):
-                flow_key(p, &cs.table.seed, key_tag(cs, p))
+                flow_key(p, &cs.table.seed, key_scope(cs, p))
                 aio_prefetch(table_home(&cs.table, p.hash))
         for i in range(n):
             p = &self.packets[i]
@@ -232,9 +239,9 @@ cdef class Core:
         }
 
 
-cdef inline uint16_t key_tag(const CoreState *cs, const Packet *p) noexcept nogil:
-    if cs.config.vlan_in_key and p.n_vlan:
-        return p.vlan[p.n_vlan - 1] & 0xFFF
+cdef inline uint64_t key_scope(const CoreState *cs, const Packet *p) noexcept nogil:
+    if unlikely(cs.config.key_scope):
+        return flow_scope(p, &cs.table.seed, cs.config.key_scope)
     return 0
 
 
@@ -246,7 +253,7 @@ cdef void linearise(CoreState *cs, Packet *p) noexcept nogil:
     if p.payload_off + p.payload_cap > n:
         p.payload_cap = n - p.payload_off if p.payload_off < n else 0
     if p.status <= WIRE_UDP:
-        flow_key(p, &cs.table.seed, key_tag(cs, p))
+        flow_key(p, &cs.table.seed, key_scope(cs, p))
 
 
 cdef inline int end_of(const Flow *f, const Packet *p) noexcept nogil:

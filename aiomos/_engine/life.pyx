@@ -2,6 +2,7 @@
 from libc.stdint cimport uint16_t
 from libc.string cimport memcpy
 
+from aiomos._engine.extra cimport extra_drop, extra_tunnels
 from aiomos._engine.flow cimport (FLOW_CLIENT_LOW, FLOW_CLOSED, FLOW_DYING, FLOW_OPEN,
                                   FLOW_UNLINKED)
 from aiomos._engine.flowtable cimport table_add, table_release, table_unlink
@@ -52,6 +53,8 @@ cdef Flow *flow_open(CoreState *cs, Packet *p, int sender) noexcept nogil:
     f.born_ns = cs.now
     f.last_ns = cs.now
     cs.counters[C_FLOWS] += 1
+    if p.n_tunnels and not extra_tunnels(&cs.extras, &cs.pool, f, p):
+        cs.counters[C_MEMORY] += 1
     if cs.match != NULL:
         f.waiting = cs.match(cs.match_context, f, p)
         f.sides = (<uint8_t>((f.waiting & cs.sides_masks[CLIENT]) != 0)
@@ -149,6 +152,11 @@ cdef void drop_streams(Flow *f) noexcept nogil:
             f.stream[side] = NULL
 
 
+cdef inline void release(CoreState *cs, Flow *f) noexcept nogil:
+    extra_drop(&cs.extras, &cs.pool, f)
+    table_release(&cs.table, f)
+
+
 cdef void flow_bury(CoreState *cs) noexcept nogil:
     cdef Flow *f = cs.dying
     cdef uint32_t following
@@ -158,7 +166,7 @@ cdef void flow_bury(CoreState *cs) noexcept nogil:
         f.flags &= ~<uint32_t>FLOW_DYING
         drop_streams(f)
         if f.pins == 0:
-            table_release(&cs.table, f)
+            release(cs, f)
         f = &cs.table.flows[following] if following else NULL
 
 
@@ -170,4 +178,4 @@ cdef void flow_unviewed(CoreState *cs, Flow *f) noexcept nogil:
 cdef void flow_unpin(CoreState *cs, Flow *f) noexcept nogil:
     f.pins -= 1
     if f.pins == 0 and f.flags & FLOW_UNLINKED and not f.flags & FLOW_DYING:
-        table_release(&cs.table, f)
+        release(cs, f)

@@ -9,6 +9,7 @@ from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from aiomos._engine.clock cimport Clock
 from aiomos._engine.events cimport (EVENT_ANOMALY, EVENT_STATE, HOOK_RECEIVER, HOOK_SENDER,
                                     HOOK_TIMER, Event, event_fn)
+from aiomos._engine.extra cimport Extras
 from aiomos._engine.flow cimport Flow
 from aiomos._engine.flowtable cimport FlowTable
 from aiomos._engine.pool cimport Pool
@@ -98,13 +99,14 @@ cdef struct CoreConfig:
     uint32_t max_flows
     uint64_t memory           # budget of buffers, bytes
     bint pickup               # follow connections whose SYN was not seen
-    bint vlan_in_key
+    uint8_t key_scope         # SCOPE_*: what is part of a flow's key besides addresses and ports
     uint32_t decoders         # bit mask of Decoder (walk.pxd)
 
 cdef struct CoreState:
     FlowTable table
     Wheel wheel
     Pool pool
+    Extras extras
     Clock clock
     CoreConfig config
     int64_t now               # engine time

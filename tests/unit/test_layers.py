@@ -26,7 +26,7 @@ SHIM = ROOT / "dpdk_shim"
 ENGINE_LAYERS: dict[str, str] = {
     "leaves": "seq be walk limits intrinsics shim bpf flowprobe errors names",
     "storage": "links tunnels udptunnels wire tcpopt pool stream flow timers flowkey clock filtertext filterproof",
-    "tables": "flowtable assembler filters events",
+    "tables": "flowscope flowtable extra assembler filters events",
     "protocol": "state life receive closing handshake tcp udp flowfilters",
     "core": "core",
     "bridge": "source probe taskface taskqueue task reading packet view faults packethooks"
@@ -35,7 +35,7 @@ ENGINE_LAYERS: dict[str, str] = {
 }
 #: What users read.
 PYTHON_LAYERS: dict[str, str] = {
-    "vocabulary": "events _options",
+    "vocabulary": "events _options _tunnel",
     "objects": "_endpoint _flow _packet _summary _progress",
     "declarations": "_app _inflight _replay_loop",
     "runner": "_runner _loader flows",
