@@ -11,8 +11,8 @@ class Tunnel:
 
     Attributes:
         kind: ``vxlan``, ``geneve``, ``gre``, ``nvgre``, ``erspan``, ``pptp``, ``eoip``,
-            ``etherip``, ``ipip``, ``6in4``, ``4in6``, ``6in6``, ``l2tp``, ``teredo``, ``gtpu``, ``mpls``,
-            ``pppoe`` or ``pbb``.
+            ``etherip``, ``ipip``, ``6in4``, ``4in6``, ``6in6``, ``l2tp``, ``teredo``, ``gtpu``,
+            ``mpls``, ``pppoe`` or ``pbb``.
         id: its number: virtual network (VXLAN, Geneve, NVGRE, PBB), key (GRE), label (MPLS: the
             one at the bottom of the stack), session (ERSPAN, PPPoE), call (PPTP), tunnel
             (EoIP, GTP-U), tunnel in the upper and session in the lower 16 bits (L2TP).

@@ -54,14 +54,16 @@ cdef inline void key_ip6(Packet *p, const KeySeed *seed) noexcept nogil:
     p.k0 = aio_mum(x ^ seed.b, y ^ tail ^ seed.c) ^ x
     p.k1 = aio_mum(y ^ seed.a, x ^ tail ^ seed.d) ^ tail
 
+cdef inline uint32_t key_hash(uint64_t k0, uint64_t k1, const KeySeed *seed) noexcept nogil:
+    cdef uint64_t h = aio_mum(k0 ^ seed.a, k1 ^ seed.b)
+    return <uint32_t>(h ^ (h >> 32))
+
 # Fills k0, k1, hash and from_low of a decoded TCP or UDP packet; scope is which network it is
 # in (flowscope.pxd), 0 when that is no part of the key.
 cdef inline void flow_key(Packet *p, const KeySeed *seed, uint64_t scope) noexcept nogil:
-    cdef uint64_t h
     if p.ip_version == 4:
         key_ip4(p)
     else:
         key_ip6(p, seed)
     p.k0 ^= scope
-    h = aio_mum(p.k0 ^ seed.a, p.k1 ^ seed.b)
-    p.hash = <uint32_t>(h ^ (h >> 32))
+    p.hash = key_hash(p.k0, p.k1, seed)

@@ -8,7 +8,7 @@ from aiomos._engine.flow cimport (FLOW_ESTABLISHED, FLOW_MIDSTREAM, FLOW_OPEN, F
                                   FLOW_REUSE_SYN, HALF_ACKING, HALF_FIN, HALF_INFERRED,
                                   HALF_SCALING, HALF_SEEN, HALF_SYN, HALF_SYNCED, Half,
                                   TCP_ESTABLISHED, TCP_LISTEN, TCP_SYN_RECEIVED, TCP_SYN_SENT)
-from aiomos._engine.life cimport flow_arm, flow_keep, flow_start
+from aiomos._engine.life cimport flow_established, flow_keep, flow_start, flow_watch
 from aiomos._engine.limits cimport ACK, CLIENT, RST, SERVER, SYN
 from aiomos._engine.receive cimport receive_held, receive_release, receive_text
 from aiomos._engine.seq cimport seq_gt, seq_le
@@ -66,7 +66,7 @@ cdef int syn_arrives(CoreState *cs, Flow *f, Packet *p, int s) noexcept nogil:
         set_state(cs, f, s, TCP_SYN_SENT)
         set_state(cs, f, 1 - s, TCP_LISTEN)
     flow_start(cs, f, START_SYN)
-    flow_arm(cs, f, cs.now + cs.config.embryonic_ns)
+    flow_watch(cs, f)
     return TCP_DONE
 
 
@@ -143,7 +143,7 @@ cdef int synack_arrives(CoreState *cs, Flow *f, Packet *p, int s) noexcept nogil
         set_state(cs, f, 1 - s, TCP_ESTABLISHED)
     set_state(cs, f, s, TCP_SYN_RECEIVED)
     flow_start(cs, f, START_SYN)
-    flow_arm(cs, f, cs.now + cs.config.embryonic_ns)
+    flow_watch(cs, f)
     establish_if_agreed(cs, f)
     return TCP_DONE
 
@@ -255,7 +255,7 @@ cdef void establish(CoreState *cs, Flow *f) noexcept nogil:
     for side in range(2):
         if f.h[side].state < TCP_ESTABLISHED:
             set_state(cs, f, side, TCP_ESTABLISHED)
-    flow_arm(cs, f, cs.now + cs.config.established_ns)
+    flow_established(cs, f)
 
 
 cdef void settle_scaling(Flow *f) noexcept nogil:

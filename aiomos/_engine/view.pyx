@@ -596,8 +596,7 @@ cdef class FlowBase:
     def _tunnels(self):
         """(kind, id or None, source, destination) of each encapsulation, outermost first."""
         cdef const Extra *e = extra_of(&self.core.state.extras, self.fl)
-        cdef uint32_t i
-        return [tunnel_tuple(&e.tunnel[i]) for i in range(e.n_tunnels)] if e != NULL else []
+        return [] if e == NULL else [tunnel_tuple(&e.tunnel[i]) for i in range(e.n_tunnels)]
 
     @property
     def _reason(self):
