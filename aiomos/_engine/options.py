@@ -28,28 +28,47 @@ DEFAULTS: dict[str, Any] = {
     "on_memory_full": "track",
     "memory": 4 << 30,
     "pickup": True,
+    "min_ttl": 0,
     "vlan_in_key": False,
     "tunnel_in_key": False,
     "statistics": False,
     "community_id_seed": 0,
     "decode": names.DECODERS,
+    "fragments": "discard",
+    "fragment_timeout": 30.0,
+    "fragment_timeout6": 60.0,
+    "fragment_memory": 32 << 20,
+    "fragment_datagrams": 16384,
 }
 
 _LONGEST = 10 * 365 * 86400.0
 #: What a number may be, both ends included.
 _RANGES: dict[str, tuple[float, float]] = {
     **dict.fromkeys(
-        ("embryonic", "established", "one_sided", "half_closed", "closing", "udp_idle"),
+        (
+            "embryonic",
+            "established",
+            "one_sided",
+            "half_closed",
+            "closing",
+            "udp_idle",
+            "fragment_timeout",
+            "fragment_timeout6",
+        ),
         (0.001, _LONGEST),
     ),
     **dict.fromkeys(("linger", "reorder_grace", "one_sided_grace", "evict_idle"), (0.0, _LONGEST)),
     "max_flows": (1, 1 << 28),
     "max_embryonic": (1, 1 << 28),
     "community_id_seed": (0, 65535),
+    "min_ttl": (0, 255),
     "memory": (0, 1 << 62),
+    "fragment_memory": (0, 1 << 62),
+    "fragment_datagrams": (1, 1 << 28),
 }
 #: What a word may be, and the engine's number for it.
 _CHOICES: dict[str, dict[str, int]] = {
+    "fragments": {"discard": 0, "first": 1, "last": 2},  # OVERLAP_* of defrag.pxd
     "on_flows_full": {"evict": 0, "refuse": 1},
     "on_embryonic_full": {"evict": 0, "refuse": 1},
     "on_memory_full": {"track": 0, "refuse": 1},
