@@ -9,7 +9,7 @@ class Core:
         one_sided: float = ...,
         half_closed: float = ...,
         closing: float = ...,
-        linger: float = ...,
+        time_wait: float = ...,
         udp_idle: float = ...,
         reorder_grace: float = ...,
         one_sided_grace: float = ...,
@@ -31,4 +31,5 @@ class Core:
     @property
     def now(self) -> float: ...
     def counters(self) -> dict[str, int]: ...
+    def keep_statistics(self) -> None: ...
     def usage(self) -> dict[str, int]: ...
