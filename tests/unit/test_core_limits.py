@@ -350,7 +350,7 @@ def test_memory_short_slow_readers_lose_what_they_did_not_read():
 def test_memory_short_history_goes_before_anything_that_is_missed():
     """Delivered bytes are kept where somebody wants to hear of repeats; they go first."""
     driver = CoreDriver(memory=BUDGET, listen=["Retransmission"])
-    talks = open_flows(driver, 300)
+    talks = open_flows(driver, 380)
     for talk in talks:
         talk.now = START + SECOND
         talk.c(b"y" * 1400)
