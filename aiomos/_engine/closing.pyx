@@ -9,7 +9,7 @@ from aiomos._engine.flow cimport (FLOW_CLOSED, FLOW_ESTABLISHED, FLOW_OPEN, HALF
                                   HALF_SYNCED, Half, TCP_CLOSE_WAIT, TCP_CLOSED, TCP_CLOSING,
                                   TCP_FIN_WAIT_1, TCP_FIN_WAIT_2, TCP_LAST_ACK, TCP_SYN_SENT,
                                   TCP_TIME_WAIT)
-from aiomos._engine.life cimport flow_arm, flow_close, flow_forget
+from aiomos._engine.life cimport flow_arm, flow_close, flow_forget, flow_idle
 from aiomos._engine.limits cimport ACK, CLIENT, CLOSE_FIN, CLOSE_RESET, CLOSE_TIMEOUT, SERVER
 from aiomos._engine.receive cimport receive_fin, receive_flush, receive_held, receive_hole_due
 from aiomos._engine.seq cimport seq_ge, seq_gt, seq_le, seq_lt
@@ -112,6 +112,7 @@ cdef int64_t idle_limit(const CoreState *cs, const Flow *f) noexcept nogil:
 cdef void tcp_timer(CoreState *cs, Flow *f) noexcept nogil:
     cdef int64_t due
     cdef int side
+    flow_idle(cs, f)
     for side in range(2):
         receive_hole_due(cs, f, side)
     close_if_done(cs, f)

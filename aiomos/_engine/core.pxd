@@ -15,6 +15,7 @@ cdef class Core:
     cdef CoreState *state
     cdef Packet *packets      # AIO_BURST_MAX of them: the present burst
     cdef object keep          # what hook and match contexts point into
+    cdef object events        # the event bridge, for views to subscribe through; None: no run
 
     cdef void prepare(self, const aio_frame *frames, unsigned n) noexcept nogil
     # Takes frame i of the prepared burst at engine time now.

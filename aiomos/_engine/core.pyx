@@ -29,6 +29,7 @@ DEFAULTS = {
     "closing": 600.0,
     "linger": 60.0,
     "udp_idle": 60.0,
+    "idle": 30.0,
     "reorder_grace": 0.2,
     "one_sided_grace": 1.0,
     "max_flows": 1 << 22,
@@ -83,6 +84,7 @@ cdef class Core:
         config.closing_ns = to_ns(values["closing"])
         config.linger_ns = to_ns(values["linger"])
         config.udp_ns = to_ns(values["udp_idle"])
+        config.idle_ns = max(to_ns(values["idle"]), 1)
         config.reorder_grace_ns = to_ns(values["reorder_grace"])
         config.one_sided_grace_ns = to_ns(values["one_sided_grace"])
         config.max_flows = values["max_flows"]

@@ -38,6 +38,7 @@ cdef enum:
     FLOW_PAWS = 0x4000        # both ends use timestamps: older ones are refused (RFC 7323)
     FLOW_GUESSED = 0x8000     # nothing seen so far says which end is the client
     FLOW_DYING = 0x0400       # unlinked in this burst; records may still name it
+    FLOW_END_TOLD = 0x40000000       # nobody is told anything of it any more
 
 # Endpoint states (RFC 9293 section 3.3.2).
 cdef enum:
@@ -107,4 +108,7 @@ cdef struct Flow:
     uint8_t sides             # bit mask: which sides its handlers want to read
     uint8_t small[2]          # tiny segments in a row, none waiting for an acknowledgement
     uint16_t spare16
-    uint64_t spare[3]         # 320 bytes in all: the hot part lies in exactly two cache lines
+    void *events              # Python object: who is told what of it (bridge); NULL: nobody yet
+    uint32_t idle_told        # low bits of last_ns for which Idle was told; 0: not
+    uint32_t spare32
+    uint64_t spare[1]         # 320 bytes in all: the hot part lies in exactly two cache lines

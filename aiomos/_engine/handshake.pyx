@@ -250,7 +250,7 @@ cdef void establish(CoreState *cs, Flow *f) noexcept nogil:
     flow_start(cs, f, START_ESTABLISHED)
     receive_release(cs, f, CLIENT)
     receive_release(cs, f, SERVER)
-    if cs.start_masks[START_SYN]:
+    if cs.start_masks[START_SYN] or f.events != NULL:
         record_add(cs, f, RECORD_ESTABLISHED, 0)
     for side in range(2):
         if f.h[side].state < TCP_ESTABLISHED:

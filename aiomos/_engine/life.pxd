@@ -18,6 +18,8 @@ cdef void flow_close(CoreState *cs, Flow *f, uint8_t reason) noexcept nogil
 # Takes the entry out of table and wheel; freed after the burst, and after its last view.
 cdef void flow_forget(CoreState *cs, Flow *f) noexcept nogil
 cdef void flow_arm(CoreState *cs, Flow *f, int64_t due_ns) noexcept nogil
+# A timer looks at a flow: tells Idle, once, if no packet came for long enough.
+cdef void flow_idle(CoreState *cs, Flow *f) noexcept nogil
 # Gives entries back whose records have been consumed.
 cdef void flow_bury(CoreState *cs) noexcept nogil
 # Nobody looks at a flow any more: its bytes are counted from here on, not kept.

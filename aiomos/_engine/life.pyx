@@ -1,14 +1,16 @@
 """A flow's path: open, start (handlers), close (reason), forget (out of the table), bury."""
-from libc.stdint cimport uint16_t
+from libc.stdint cimport uint16_t, uint32_t
 from libc.string cimport memcpy
 
+from aiomos._engine.events cimport EVENT_END, EVENT_IDLE, HOOK_RECEIVER, HOOK_TIMER
 from aiomos._engine.flow cimport (FLOW_CLIENT_LOW, FLOW_CLOSED, FLOW_DYING, FLOW_OPEN,
                                   FLOW_UNLINKED)
 from aiomos._engine.flowtable cimport table_add, table_release, table_unlink
 from aiomos._engine.limits cimport CLIENT, SERVER
 from aiomos._engine.state cimport (C_FLOWS, C_FLOWS_CLOSED, C_MEMORY, C_TABLE_FULL,
                                    HOOK_FLOW_END, HOOK_FLOW_START, RECORD_CLOSE, RECORD_SIDE,
-                                   RECORD_START, Record, hook_fn, record_add)
+                                   RECORD_START, Record, event_raise, event_wanted,
+                                   hook_fn, record_add)
 from aiomos._engine.stream cimport (STREAM_ENDED, STREAM_STOPPED, STREAM_TOLD, Stream,
                                     stream_drop, stream_end, stream_new)
 from aiomos._engine.timers cimport wheel_arm, wheel_disarm
@@ -109,6 +111,8 @@ cdef void flow_close(CoreState *cs, Flow *f, uint8_t reason) noexcept nogil:
     for side in range(2):
         end_stream(cs, f, side)
     call_hook(cs, HOOK_FLOW_END, f, NULL, reason)
+    event_raise(cs, f, EVENT_END, CLIENT, HOOK_TIMER if cs.packet == NULL else HOOK_RECEIVER,
+                reason, 0, 0)
     record_add(cs, f, RECORD_CLOSE, reason)
     flow_arm(cs, f, f.last_ns + cs.config.linger_ns)
 
@@ -137,8 +141,32 @@ cdef void flow_arm(CoreState *cs, Flow *f, int64_t due_ns) noexcept nogil:
     for side in range(2):       # a hole that waits to become a gap comes first
         if f.stream[side] != NULL and f.stream[side].grace_due:
             due_ns = min(due_ns, f.stream[side].grace_due)
+    if event_wanted(cs, EVENT_IDLE) and not f.flags & FLOW_CLOSED:
+        due_ns = min(due_ns, idle_due(cs, f))
     if not f.flags & FLOW_UNLINKED:
         wheel_arm(&cs.wheel, f, max(due_ns, cs.now + 1))
+
+
+cdef inline uint32_t idle_mark(const Flow *f) noexcept nogil:
+    """Which idle time this is: the low bits of when it began."""
+    return <uint32_t>(f.last_ns >> 20) | 1
+
+
+cdef int64_t idle_due(CoreState *cs, Flow *f) noexcept nogil:
+    """When to look whether it is idle. Packets move no timer: once told, somebody must look
+    again, as often as it could have become idle anew."""
+    if f.idle_told == idle_mark(f):
+        return cs.now + cs.config.idle_ns
+    return f.last_ns + cs.config.idle_ns
+
+
+cdef void flow_idle(CoreState *cs, Flow *f) noexcept nogil:
+    cdef int64_t idle = cs.now - f.last_ns
+    if (not event_wanted(cs, EVENT_IDLE) or idle < cs.config.idle_ns or f.flags & FLOW_CLOSED
+            or f.idle_told == idle_mark(f)):
+        return
+    f.idle_told = idle_mark(f)
+    event_raise(cs, f, EVENT_IDLE, CLIENT, HOOK_TIMER, idle, 0, 0)
 
 
 cdef void drop_streams(Flow *f) noexcept nogil:

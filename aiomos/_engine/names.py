@@ -29,6 +29,7 @@ COUNTERS = (
     "tcp_urgent",
     "tcp_direction_flipped",
     "tcp_small_segments",
+    "events_lost",
 )
 
 STATUSES = (

@@ -85,7 +85,8 @@ cdef enum:
     C_TCP_URGENT = 25         # urgent bytes or segments that were not delivered in line
     C_TCP_FLIPPED = 26        # flows whose ends changed roles
     C_TCP_SMALL = 27          # flows' sides that sent many tiny segments at once
-    COUNTERS = 28
+    C_EVENTS_LOST = 28        # not queued for a coroutine that does not take them
+    COUNTERS = 29
 
 cdef struct CoreConfig:
     int64_t embryonic_ns      # handshake not finished, since its last packet
@@ -93,6 +94,7 @@ cdef struct CoreConfig:
     int64_t closing_ns        # idle, one FIN seen
     int64_t linger_ns         # closed entries stay for late packets (RFC 9293: TIME-WAIT)
     int64_t udp_ns
+    int64_t idle_ns           # the event Idle is told, nothing else
     int64_t reorder_grace_ns  # acknowledged, but not seen
     int64_t one_sided_grace_ns
     uint32_t max_flows

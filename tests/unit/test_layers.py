@@ -30,13 +30,13 @@ ENGINE_LAYERS: dict[str, str] = {
     "protocol": "state life receive closing handshake tcp udp flowfilters",
     "core": "core",
     "bridge": "source probe taskface taskqueue task reading packet view faults packethooks"
-    " overlimit feed pump",
+    " overlimit feed eventmake eventqueue eventrun subscription eventbridge pump",
     "test hooks": "_testing _resume",
 }
 #: What users read.
 PYTHON_LAYERS: dict[str, str] = {
-    "vocabulary": "events _options",
-    "objects": "_endpoint _flow _packet _summary _progress",
+    "vocabulary": "events _options _kinds _functions",
+    "objects": "_endpoint _eventstream _flow _packet _summary _progress",
     "declarations": "_app _inflight _replay_loop",
     "runner": "_runner _loader flows",
     "public names": "__init__",
