@@ -2,14 +2,13 @@
 
 Names as in tcp.pyx: `s` is the end that sent the segment, `snd` its half, `rcv` its peer's.
 """
-from libc.stdint cimport int64_t, uint32_t
+from libc.stdint cimport uint32_t
 
-from aiomos._engine.flow cimport (FLOW_CLOSED, FLOW_ESTABLISHED, FLOW_OPEN, HALF_ACKING,
-                                  HALF_CLAIMED, HALF_FIN, HALF_FIN_ACKED, HALF_FIN_DONE, HALF_RST,
-                                  HALF_SYNCED, Half, TCP_CLOSE_WAIT, TCP_CLOSED, TCP_CLOSING,
-                                  TCP_FIN_WAIT_1, TCP_FIN_WAIT_2, TCP_LAST_ACK, TCP_SYN_SENT,
-                                  TCP_TIME_WAIT)
-from aiomos._engine.life cimport flow_arm, flow_close, flow_forget, flow_idle
+from aiomos._engine.flow cimport (FLOW_CLOSED, FLOW_OPEN, HALF_ACKING, HALF_CLAIMED, HALF_FIN,
+                                  HALF_FIN_ACKED, HALF_FIN_DONE, HALF_RST, HALF_SYNCED, Half,
+                                  TCP_CLOSE_WAIT, TCP_CLOSED, TCP_CLOSING, TCP_FIN_WAIT_1,
+                                  TCP_FIN_WAIT_2, TCP_LAST_ACK, TCP_SYN_SENT, TCP_TIME_WAIT)
+from aiomos._engine.life cimport flow_close, flow_expiry, flow_forget, flow_idle, flow_watch
 from aiomos._engine.limits cimport ACK, CLIENT, CLOSE_FIN, CLOSE_RESET, CLOSE_TIMEOUT, SERVER
 from aiomos._engine.receive cimport receive_fin, receive_flush, receive_held, receive_hole_due
 from aiomos._engine.seq cimport seq_ge, seq_gt, seq_le, seq_lt
@@ -67,7 +66,7 @@ cdef void fin_arrives(CoreState *cs, Flow *f, Packet *p, int s) noexcept nogil:
     receive_fin(cs, f, s)
     if rcv.flags & HALF_ACKING and seq_gt(rcv.ack, fin):
         fin_acked(cs, f, s)
-    flow_arm(cs, f, cs.now + cs.config.closing_ns)
+    flow_watch(cs, f)
 
 
 cdef void fin_acked(CoreState *cs, Flow *f, int side) noexcept nogil:
@@ -99,27 +98,15 @@ cdef void tcp_close(CoreState *cs, Flow *f, uint8_t reason) noexcept nogil:
     flow_close(cs, f, reason)
 
 
-cdef int64_t idle_limit(const CoreState *cs, const Flow *f) noexcept nogil:
-    if f.flags & FLOW_CLOSED:
-        return cs.config.linger_ns
-    if not f.flags & FLOW_ESTABLISHED:
-        return cs.config.embryonic_ns
-    if f.flags & FLOW_OPEN:
-        return cs.config.established_ns
-    return cs.config.closing_ns
-
-
 cdef void tcp_timer(CoreState *cs, Flow *f) noexcept nogil:
-    cdef int64_t due
     cdef int side
     flow_idle(cs, f)
     for side in range(2):
         receive_hole_due(cs, f, side)
     close_if_done(cs, f)
-    due = f.last_ns + idle_limit(cs, f)
-    if due <= cs.now:
+    if flow_expiry(cs, f) <= cs.now:
         # Nothing late is to be expected of a flow that was idle: what comes begins a new one.
         tcp_close(cs, f, CLOSE_TIMEOUT)
         flow_forget(cs, f)
         return
-    flow_arm(cs, f, due)
+    flow_watch(cs, f)

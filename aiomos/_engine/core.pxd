@@ -7,6 +7,7 @@ functions (DESIGN.md section 1).
 """
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
+from aiomos._engine.flowtable cimport FlowName
 from aiomos._engine.shim cimport AIO_BURST_MAX, aio_frame
 from aiomos._engine.state cimport CoreState
 from aiomos._engine.wire cimport Packet
@@ -24,6 +25,11 @@ cdef class Core:
     # core_end_burst().
     cdef bint advance(self, int64_t now) noexcept nogil
     cdef void end_burst(self) noexcept nogil
-    # Ends open flows with this reason; False: not all yet (record buffer full).
+    # Before a burst: gives up what can be spared while memory is short.
+    cdef void relieve(self) noexcept nogil
+    # Ends open flows with this reason, in order of their birth; False: not all yet (record
+    # buffer full).
     cdef bint close_flows(self, uint8_t reason) noexcept nogil
-    cdef uint32_t sweep       # close_flows: where it stands
+    cdef FlowName *closing    # close_flows: those to end, ...
+    cdef uint32_t n_closing
+    cdef uint32_t sweep       # ... and where it stands

@@ -6,59 +6,43 @@ import os
 
 from aiomos._engine import names
 from aiomos._engine.closing cimport tcp_close, tcp_timer
-from aiomos._engine.errors import ConfigError
-from aiomos._engine.flow cimport FLOW_CLIENT_LOW, FLOW_CLOSED, FLOW_UNLINKED, Flow
+from aiomos._engine.defrag cimport (defrag_clear, defrag_expire, defrag_free, defrag_init)
+from aiomos._engine.events cimport ANOMALY_STATUS, EVENT_ANOMALY, HOOK_SENDER
+from aiomos._engine.flow cimport (FLOW_CLIENT_LOW, FLOW_CLOSED, FLOW_STATS, FLOW_UNLINKED, Flow,
+                                  LIST_CLOSED, LIST_EMBRYONIC)
 from aiomos._engine.flowkey cimport flow_key
-from aiomos._engine.flowtable cimport (FlowSlot, table_find, table_free, table_home, table_init)
+from aiomos._engine.flowtable cimport (FlowSlot, table_by_birth, table_find, table_free, table_home,
+                                        table_init)
+from aiomos._engine.fragments cimport fragment_arrives
 from aiomos._engine.handshake cimport TCP_DONE, tcp_assume_syn, tcp_may_open
 from aiomos._engine.intrinsics cimport aio_prefetch, likely, unlikely
 from aiomos._engine.life cimport flow_bury, flow_forget, flow_open, flow_unviewed
 from aiomos._engine.limits cimport CLIENT, CLOSE_REUSED, PROTO_TCP, SCRATCH_SIZE, SERVER
-from aiomos._engine.pool cimport pool_clear, pool_init
+from aiomos._engine.options import check_options
+from aiomos._engine.pool cimport pool_clear, pool_held, pool_init
+from aiomos._engine.shed cimport shed_admit, shed_relieve
 from aiomos._engine.shim cimport aio_frame_copy
-from aiomos._engine.state cimport C_TCP_NO_FLOW, HOOK_PACKET, CoreConfig, hook_fn, records_full
+from aiomos._engine.state cimport (C_LOW_TTL, C_TCP_NO_FLOW, HOOK_PACKET, CoreConfig,
+                                   event_raise, hook_fn, records_full)
+from aiomos._engine.stats cimport stats_close, stats_packet
 from aiomos._engine.stream cimport STREAM_TOLD
 from aiomos._engine.tcp cimport tcp_arrives
 from aiomos._engine.timers cimport wheel_init, wheel_pop, wheel_start, wheel_time
 from aiomos._engine.udp cimport udp_arrives, udp_timer
-from aiomos._engine.wire cimport WIRE_NEED_LINEAR, WIRE_UDP, wire_decode
+from aiomos._engine.wire cimport (WIRE_FRAGMENT, WIRE_NEED_LINEAR, WIRE_PROTECTED, WIRE_TRUNCATED,
+                                  WIRE_UDP, wire_decode)
 
-DEFAULTS = {
-    "embryonic": 20.0,
-    "established": 3600.0,
-    "closing": 600.0,
-    "linger": 60.0,
-    "udp_idle": 60.0,
-    "idle": 30.0,
-    "reorder_grace": 0.2,
-    "one_sided_grace": 1.0,
-    "max_flows": 1 << 22,
-    "memory": 4 << 30,
-    "pickup": True,
-    "vlan_in_key": False,
-    "decode": names.DECODERS,
-}
+cdef enum:
+    SPARE_FLOWS = 1024        # entries for what ends and begins in one burst
+    FRAGMENT_DEPTH = 4        # fragments inside datagrams that came in fragments
 
 
 cdef inline int64_t to_ns(object seconds) except -1:
     return <int64_t>round(seconds * 1e9)
 
 
-def decoder_mask(wanted) -> int:
-    """The names of names.DECODERS as a bit mask.
-
-    Raises:
-        ConfigError: there is no such decoder.
-    """
-    unknown = [name for name in wanted if name not in names.DECODERS]
-    if unknown:
-        raise ConfigError(f"no such decoder: {', '.join(unknown)}; "
-                          f"there are {', '.join(names.DECODERS)}")
-    return sum({1 << names.DECODERS.index(name) for name in wanted})
-
-
 cdef class Core:
-    """The sans-io engine. Options are those of DEFAULTS, times in seconds, memory in bytes."""
+    """The sans-io engine. Options are those of options.DEFAULTS, and `seed` of the hash."""
 
     def __cinit__(self, **options):
         self.state = <CoreState *>calloc(1, sizeof(CoreState))
@@ -70,34 +54,55 @@ cdef class Core:
             raise MemoryError
 
     def __init__(self, **options):
-        unknown = set(options) - set(DEFAULTS) - {"seed"}
-        if unknown:
-            raise TypeError(f"no such engine option: {', '.join(sorted(unknown))}")
-        self._configure({**DEFAULTS, **options})
-        seed = options.get("seed")
+        seed = options.pop("seed", None)
+        self._configure(check_options(options))
         self._allocate(os.urandom(32) if seed is None else bytes(seed).ljust(32, b"\0")[:32])
 
     def _configure(self, values):
         cdef CoreConfig *config = &self.state.config
         config.embryonic_ns = to_ns(values["embryonic"])
         config.established_ns = to_ns(values["established"])
+        config.one_sided_ns = to_ns(values["one_sided"])
+        config.half_closed_ns = to_ns(values["half_closed"])
         config.closing_ns = to_ns(values["closing"])
         config.linger_ns = to_ns(values["linger"])
         config.udp_ns = to_ns(values["udp_idle"])
+        config.idle_ns = to_ns(values["idle"])
         config.idle_ns = max(to_ns(values["idle"]), 1)
         config.reorder_grace_ns = to_ns(values["reorder_grace"])
         config.one_sided_grace_ns = to_ns(values["one_sided_grace"])
         config.max_flows = values["max_flows"]
+        config.max_embryonic = values["max_embryonic"]
+        config.evict_idle_ns = to_ns(values["evict_idle"])
+        config.on_flows_full = values["on_flows_full"]
+        config.on_embryonic_full = values["on_embryonic_full"]
+        config.on_memory_full = values["on_memory_full"]
+        config.statistics = values["statistics"]
+        config.community_seed = values["community_id_seed"]
         config.memory = values["memory"]
         config.pickup = values["pickup"]
+        config.min_ttl = values["min_ttl"]
         config.vlan_in_key = values["vlan_in_key"]
-        config.decoders = decoder_mask(values["decode"])
+        config.decoders = values["decode"]
+        self._configure_fragments(values)
+
+    def _configure_fragments(self, values):
+        defrag = &self.state.defrag
+        defrag.policy = values["fragments"]
+        defrag.patience = [to_ns(values["fragment_timeout"]), to_ns(values["fragment_timeout6"])]
+        defrag.budget = values["fragment_memory"]
+        defrag.most = values["fragment_datagrams"]
 
     def _allocate(self, bytes seed):
-        if table_init(&self.state.table, self.state.config.max_flows, seed) != 0:
+        # Entries of flows that are over stay while somebody holds a view: as many again.
+        if table_init(&self.state.table, self.state.config.max_flows * 2 + SPARE_FLOWS, seed) != 0:
             raise MemoryError(f"no room for {self.state.config.max_flows} flows: lower max_flows")
         wheel_init(&self.state.wheel, self.state.table.flows)
         pool_init(&self.state.pool, self.state.config.memory)
+        self.state.defrag.seed = self.state.table.seed
+        if defrag_init(&self.state.defrag, &self.state.pool) != 0:
+            raise MemoryError
+        self.state.pool.alarm = &self.state.full
         self.state.next_flow_id = 1
 
     def __dealloc__(self):
@@ -105,11 +110,14 @@ cdef class Core:
         if self.state != NULL:
             for i in range(1, self.state.table.high + 1):
                 flow_unviewed(self.state, &self.state.table.flows[i])
+                stats_close(self.state, &self.state.table.flows[i])
             table_free(&self.state.table)
+            defrag_free(&self.state.defrag)
             pool_clear(&self.state.pool)
             free(self.state.scratch)
         free(self.state)
         free(self.packets)
+        free(self.closing)
 
     # ---- a burst ------------------------------------------------------------------------
 
@@ -147,7 +155,10 @@ cdef class Core:
         cs.by_status[p.status] += 1
         if unlikely(hook != NULL):
             hook(cs.hook_contexts[HOOK_PACKET], NULL, p, 0)
-        if likely(p.status <= WIRE_UDP):
+        if unlikely(p.status > WIRE_UDP):
+            no_segment(cs, p)
+        if likely(p.status <= WIRE_UDP) and not (
+                unlikely(cs.config.min_ttl) and ends_early(cs, p)):
             flow_arrives(cs, p)
         cs.packet = NULL
 
@@ -156,6 +167,7 @@ cdef class Core:
         cdef Flow *f
         if cs.wheel.armed == 0:
             wheel_start(&cs.wheel, now)
+        defrag_expire(&cs.defrag, now)
         while cs.wheel.next_ns <= now:
             if records_full(cs):
                 return False
@@ -187,16 +199,27 @@ cdef class Core:
         cs.full = False
         flow_bury(cs)
 
+    cdef void relieve(self) noexcept nogil:
+        if unlikely(self.state.pool.tight):
+            shed_relieve(self.state)
+
     cdef bint close_flows(self, uint8_t reason) noexcept nogil:
         cdef CoreState *cs = self.state
+        cdef FlowName *name
         cdef Flow *f
-        while self.sweep < cs.table.high:
+        defrag_clear(&cs.defrag)
+        if self.closing == NULL:
+            self.closing = table_by_birth(&cs.table, &self.n_closing)
+        while self.sweep < self.n_closing:
             if records_full(cs):
                 return False
+            name = &self.closing[self.sweep]
+            f = &cs.table.flows[name.index]
             self.sweep += 1
-            f = &cs.table.flows[self.sweep]
-            if f.index != 0 and not f.flags & (FLOW_CLOSED | FLOW_UNLINKED):
+            if f.index != 0 and f.id == name.id and not f.flags & (FLOW_CLOSED | FLOW_UNLINKED):
                 tcp_close(cs, f, reason)
+        free(self.closing)
+        self.closing = NULL
         self.sweep = 0
         return True
 
@@ -212,6 +235,7 @@ cdef class Core:
         cdef CoreState *cs = self.state
         found = {name: cs.counters[i] for i, name in enumerate(names.COUNTERS)}
         found.update({name: cs.by_status[i] for i, name in enumerate(names.STATUSES)})
+        found.update({name: cs.defrag.counters[i] for i, name in enumerate(names.DEFRAG)})
         found["frames"] = cs.frames
         found["bytes"] = cs.bytes
         found["clock_steps_back"] = cs.clock.steps_back
@@ -223,13 +247,22 @@ cdef class Core:
         cdef CoreState *cs = self.state
         return {
             "flows": cs.table.linked,
+            "embryonic": cs.table.lists[LIST_EMBRYONIC].count,
+            "lingering": cs.table.lists[LIST_CLOSED].count,
             "flow_entries": cs.table.live,
             "timers": cs.wheel.armed,
+            "timer_looks": cs.wheel.looks,
             "blocks": cs.pool.blocks,
             "buffer_bytes": cs.pool.used,
             "buffer_bytes_peak": cs.pool.peak,
+            "cached_bytes": cs.pool.idle,
+            **{f"{name}_bytes": cs.pool.charged[i] for i, name in enumerate(names.MEMORY)},
+            "memory_held": pool_held(&cs.pool),
+            "memory_short": bool(cs.pool.tight),
             "heap_calls": cs.pool.heap,
+            "datagrams": cs.defrag.held,
             "flow_size": sizeof(Flow),
+            "flow_bytes": <uint64_t>cs.table.live * sizeof(Flow),
             "index_bytes": (<uint64_t>cs.table.mask + 1) * sizeof(FlowSlot),
         }
 
@@ -251,9 +284,29 @@ cdef void linearise(CoreState *cs, Packet *p) noexcept nogil:
         flow_key(p, &cs.table.seed, key_tag(cs, p))
 
 
+cdef void no_segment(CoreState *cs, Packet *p) noexcept nogil:
+    """What is none by itself: fragments, which may make one whole, and malformed frames."""
+    cdef int depth = 0
+    while (p.status == WIRE_FRAGMENT and depth < FRAGMENT_DEPTH
+           and fragment_arrives(cs, p, key_tag(cs, p))):
+        depth += 1
+    if p.status <= WIRE_UDP:
+        flow_key(p, &cs.table.seed, key_tag(cs, p))
+    elif p.status >= WIRE_TRUNCATED and p.status != WIRE_PROTECTED:
+        event_raise(cs, NULL, EVENT_ANOMALY, CLIENT, HOOK_SENDER, ANOMALY_STATUS + p.status, 0, 0)
+
+
 cdef inline int end_of(const Flow *f, const Packet *p) noexcept nogil:
     """Which end sent it."""
     return CLIENT if p.from_low == ((f.flags & FLOW_CLIENT_LOW) != 0) else SERVER
+
+
+cdef bint ends_early(CoreState *cs, const Packet *p) noexcept nogil:
+    """Whether so few hops are left that the packet may never reach the host it is for."""
+    if p.ip[8 if p.ip_version == 4 else 7] >= cs.config.min_ttl:
+        return False
+    cs.counters[C_LOW_TTL] += 1
+    return True
 
 
 cdef void flow_arrives(CoreState *cs, Packet *p) noexcept nogil:
@@ -265,6 +318,21 @@ cdef void flow_arrives(CoreState *cs, Packet *p) noexcept nogil:
             return
     s = end_of(f, p)
     cs.talker = <uint8_t>s
+    if unlikely(f.flags & FLOW_STATS):
+        judge_counted(cs, f, p, s)
+    else:
+        judge(cs, f, p, s)
+
+
+cdef void judge_counted(CoreState *cs, Flow *f, Packet *p, int s) noexcept nogil:
+    """Late packets count for nothing; a segment that began another flow counts there."""
+    cdef bint late = f.flags & FLOW_CLOSED != 0
+    judge(cs, f, p, s)
+    if not late and not f.flags & FLOW_UNLINKED:
+        stats_packet(cs, f, p, s)
+
+
+cdef inline void judge(CoreState *cs, Flow *f, Packet *p, int s) noexcept nogil:
     if likely(p.protocol == PROTO_TCP):
         if unlikely(tcp_arrives(cs, f, p, s) != TCP_DONE):
             reopen(cs, f, p, s)
@@ -279,6 +347,8 @@ cdef Flow *open_for(CoreState *cs, Packet *p) noexcept nogil:
         if sender < 0:
             cs.counters[C_TCP_NO_FLOW] += 1
             return NULL
+    if not shed_admit(cs, p):
+        return NULL
     return flow_open(cs, p, sender)
 
 
@@ -292,7 +362,7 @@ cdef void reopen(CoreState *cs, Flow *old, Packet *p, int s) noexcept nogil:
         old.h[s].packets -= 1        # it counts for the new one
     tcp_close(cs, old, CLOSE_REUSED)
     flow_forget(cs, old)
-    f = flow_open(cs, p, SERVER if answered else CLIENT)
+    f = flow_open(cs, p, SERVER if answered else CLIENT) if shed_admit(cs, p) else NULL
     if f == NULL:
         return
     s = end_of(f, p)
@@ -300,3 +370,5 @@ cdef void reopen(CoreState *cs, Flow *old, Packet *p, int s) noexcept nogil:
     if answered:
         tcp_assume_syn(cs, f, 1 - s, isn, scale)
     tcp_arrives(cs, f, p, s)
+    if f.flags & FLOW_STATS:
+        stats_packet(cs, f, p, s)

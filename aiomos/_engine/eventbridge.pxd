@@ -46,7 +46,7 @@ cdef class EventBridge:
     cdef uint32_t app_kinds
     cdef uint64_t subscribed[EVENT_KINDS]   # subscriptions of flows, by kind
     cdef FlowEvents unowned             # runners for events without a flow
-    cdef Py_ssize_t held                # flows whose `events` is set
+    cdef dict flows                     # FlowEvents by index of the flow, where FLOW_EVENTS is set
     cdef bint telling
     cdef list behind                    # Tellings caused by the one that is being told
 

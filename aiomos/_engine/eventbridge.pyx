@@ -1,11 +1,9 @@
 """Events to functions and coroutines; see eventbridge.pxd."""
-from cpython.ref cimport Py_DECREF, Py_INCREF
-
 from aiomos._engine.eventqueue cimport EventQueue, event_queue_new
 from aiomos._engine.eventmake cimport EVENT_TIMER
 from aiomos._engine.eventrun import run_events
 from aiomos._engine.events cimport EVENT_END, EVENT_IDLE, EVENT_PACKET, EVENTS, HOOK_TIMER
-from aiomos._engine.flow cimport FLOW_CLOSED, FLOW_END_TOLD
+from aiomos._engine.flow cimport FLOW_CLOSED, FLOW_END_TOLD, FLOW_EVENTS
 from aiomos._engine.life cimport flow_arm
 from aiomos._engine.limits cimport SERVER
 from aiomos._engine.packet cimport packet_borrow, packet_end
@@ -38,6 +36,7 @@ cdef class EventBridge:
         self.handler = Handler(None, "@app.on", 0, 0, 0, 0, 1, 0)
         self.unowned = FlowEvents.__new__(FlowEvents)
         self.behind = []
+        self.flows = {}
         made = []
         for kinds, hooks, function, is_async, expression in rules:
             s = subscription_new(kinds, hooks, function, TO_RUNNER if is_async else TO_FUNCTION)
@@ -52,16 +51,12 @@ cdef class EventBridge:
 
     def detach(self):
         """Takes the hook out of the core, and lets go of what open flows hold."""
-        cdef uint32_t i
-        cdef Flow *flows = self.core.state.table.flows
+        cdef uint32_t index
         self.core.state.wanted = 0
         self.core.state.event = NULL
         self.core.events = None
-        for i in range(1, self.core.state.table.high + 1):
-            if self.held == 0:
-                break
-            if flows[i].events != NULL:
-                self.flow_over(&flows[i])
+        for index in list(self.flows):
+            self.flow_over(&self.core.state.table.flows[index])
 
     # ---- telling -------------------------------------------------------------------------
 
@@ -73,7 +68,7 @@ cdef class EventBridge:
                 return 0
             if e.kind == EVENT_END:
                 e.flow.flags |= FLOW_END_TOLD
-            if not self.app_kinds >> e.kind & 1 and e.flow.events == NULL:
+            if not self.app_kinds >> e.kind & 1 and not e.flow.flags & FLOW_EVENTS:
                 return 0
         t = Telling.__new__(Telling)
         t.e = e[0]
@@ -109,9 +104,11 @@ cdef class EventBridge:
     cdef tuple chain(self, const Event *e):
         """Who is asked, in order. Packets from the server go through in reverse."""
         cdef tuple chain = self.rules
-        if e.flow != NULL and e.flow.events != NULL:
-            if (<FlowEvents>e.flow.events).kinds >> e.kind & 1:
-                chain = chain + (<FlowEvents>e.flow.events).subscriptions
+        cdef FlowEvents fe
+        if e.flow != NULL and e.flow.flags & FLOW_EVENTS:
+            fe = <FlowEvents>self.flows[e.flow.index]
+            if fe.kinds >> e.kind & 1:
+                chain = chain + fe.subscriptions
         return chain[::-1] if e.kind == EVENT_PACKET and e.side == SERVER else chain
 
     cdef int tell_one(self, Subscription s, FlowEvents fe, Telling t) except -1:
@@ -166,12 +163,11 @@ cdef class EventBridge:
 
     cdef FlowEvents events_of(self, Flow *f):
         cdef FlowEvents fe
-        if f.events != NULL:
-            return <FlowEvents>f.events
+        if f.flags & FLOW_EVENTS:
+            return <FlowEvents>self.flows[f.index]
         fe = FlowEvents.__new__(FlowEvents)
-        Py_INCREF(fe)
-        f.events = <void *>fe
-        self.held += 1
+        self.flows[f.index] = fe
+        f.flags |= FLOW_EVENTS
         return fe
 
     cdef FlowBase view_of(self, Flow *f):
@@ -183,18 +179,16 @@ cdef class EventBridge:
         return fe.view
 
     cdef int flow_over(self, Flow *f) except -1:
-        cdef FlowEvents fe = <FlowEvents>f.events
+        cdef FlowEvents fe = <FlowEvents>self.flows.pop(f.index)
         cdef Subscription s
-        f.events = NULL
-        self.held -= 1
+        f.flags &= ~<uint32_t>FLOW_EVENTS
         for s in fe.subscriptions:
             self.take_back(s, s.kinds)
         for entry in fe.timers.values():
             self.clock.cancel_call(entry)
         fe.subscriptions = ()
         fe.timers = {}
-        fe.view = None                          # it names the flow, which named it
-        Py_DECREF(fe)
+        fe.view = None                          # it names the flow; runners may live on
         return 0
 
     # ---- subscribing ---------------------------------------------------------------------
@@ -262,9 +256,9 @@ cdef class EventBridge:
         cdef FlowEvents fe
         cdef Subscription s
         cdef int found = 0
-        if view.fl.events == NULL:
+        if not view.fl.flags & FLOW_EVENTS:
             return 0
-        fe = <FlowEvents>view.fl.events
+        fe = <FlowEvents>self.flows[view.fl.index]
         for s in fe.subscriptions:
             if s.view is view and s.kinds & kinds and (
                     what is None or s.queue is what or s.function == what):
@@ -293,9 +287,9 @@ cdef class EventBridge:
 
     def cancel(self, FlowBase view not None, entry):
         """Forgets a timer; False: it fired, or was cancelled."""
-        if view.fl.events == NULL:
+        if not view.fl.flags & FLOW_EVENTS:
             return False
-        if (<FlowEvents>view.fl.events).timers.pop(entry[1], None) is None:
+        if (<FlowEvents>self.flows[view.fl.index]).timers.pop(entry[1], None) is None:
             return False
         self.clock.cancel_call(entry)
         return True

@@ -5,6 +5,7 @@ death in flowtable.pyx.
 """
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
+from aiomos._engine.flowstats cimport FlowStats
 from aiomos._engine.stream cimport Stream
 
 # Half.flags: what is known of what this end sent; 16 bits.
@@ -38,7 +39,19 @@ cdef enum:
     FLOW_PAWS = 0x4000        # both ends use timestamps: older ones are refused (RFC 7323)
     FLOW_GUESSED = 0x8000     # nothing seen so far says which end is the client
     FLOW_DYING = 0x0400       # unlinked in this burst; records may still name it
+    FLOW_IDLE_TOLD = 0x10000000      # Idle was told, and no packet was seen to have come since
+    FLOW_EVENTS = 0x20000000  # the event bridge has something of it
     FLOW_END_TOLD = 0x40000000       # nobody is told anything of it any more
+    FLOW_STATS = 0x100000     # Flow.stats holds: every packet is counted in more detail
+
+# Flow.list: flows by what would be missed least, each list in order of what is to go first
+# (flowtable.pxd: table_list).
+cdef enum:
+    LIST_NONE = 0
+    LIST_EMBRYONIC = 1        # handshake not finished; in order of their birth
+    LIST_OPEN = 2             # by when it was last known to have had packets
+    LIST_CLOSED = 3           # over, lingers for late packets; in order of their ends
+    LISTS = 4
 
 # Endpoint states (RFC 9293 section 3.3.2).
 cdef enum:
@@ -87,7 +100,7 @@ cdef struct Flow:
     uint32_t timer_next       # wheel list, or free list of the slab
     uint32_t timer_prev
     uint32_t timer_tick       # when the wheel looks at it
-    uint32_t hash
+    uint32_t listed           # when it was put on its list, in units of LISTED_SHIFT
     uint16_t timer_slot
     uint8_t protocol
     uint8_t ip_version
@@ -107,8 +120,9 @@ cdef struct Flow:
     uint8_t reuse_scale
     uint8_t sides             # bit mask: which sides its handlers want to read
     uint8_t small[2]          # tiny segments in a row, none waiting for an acknowledgement
-    uint16_t spare16
-    void *events              # Python object: who is told what of it (bridge); NULL: nobody yet
-    uint32_t idle_told        # low bits of last_ns for which Idle was told; 0: not
-    uint32_t spare32
+    uint8_t list              # LIST_*
+    uint8_t spare8
+    uint32_t list_next
+    uint32_t list_prev
+    FlowStats *stats          # NULL: nobody asked for more than what is here (stats.pxd)
     uint64_t spare[1]         # 320 bytes in all: the hot part lies in exactly two cache lines

@@ -4,11 +4,12 @@ Names as in tcp.pyx: `s` is the end that sent the segment, `snd` its half, `rcv`
 """
 from libc.stdint cimport uint16_t
 
-from aiomos._engine.flow cimport (FLOW_ESTABLISHED, FLOW_MIDSTREAM, FLOW_OPEN, FLOW_OTHER_ISN,
-                                  FLOW_REUSE_SYN, HALF_ACKING, HALF_FIN, HALF_INFERRED,
+from aiomos._engine.flow cimport (FLOW_ESTABLISHED, FLOW_EVENTS, FLOW_MIDSTREAM, FLOW_OPEN,
+                                  FLOW_OTHER_ISN, FLOW_REUSE_SYN, HALF_ACKING, HALF_FIN,
+                                  HALF_INFERRED,
                                   HALF_SCALING, HALF_SEEN, HALF_SYN, HALF_SYNCED, Half,
                                   TCP_ESTABLISHED, TCP_LISTEN, TCP_SYN_RECEIVED, TCP_SYN_SENT)
-from aiomos._engine.life cimport flow_arm, flow_keep, flow_start
+from aiomos._engine.life cimport flow_established, flow_keep, flow_start, flow_watch
 from aiomos._engine.limits cimport ACK, CLIENT, RST, SERVER, SYN
 from aiomos._engine.receive cimport receive_held, receive_release, receive_text
 from aiomos._engine.seq cimport seq_gt, seq_le
@@ -66,7 +67,7 @@ cdef int syn_arrives(CoreState *cs, Flow *f, Packet *p, int s) noexcept nogil:
         set_state(cs, f, s, TCP_SYN_SENT)
         set_state(cs, f, 1 - s, TCP_LISTEN)
     flow_start(cs, f, START_SYN)
-    flow_arm(cs, f, cs.now + cs.config.embryonic_ns)
+    flow_watch(cs, f)
     return TCP_DONE
 
 
@@ -143,7 +144,7 @@ cdef int synack_arrives(CoreState *cs, Flow *f, Packet *p, int s) noexcept nogil
         set_state(cs, f, 1 - s, TCP_ESTABLISHED)
     set_state(cs, f, s, TCP_SYN_RECEIVED)
     flow_start(cs, f, START_SYN)
-    flow_arm(cs, f, cs.now + cs.config.embryonic_ns)
+    flow_watch(cs, f)
     establish_if_agreed(cs, f)
     return TCP_DONE
 
@@ -250,12 +251,12 @@ cdef void establish(CoreState *cs, Flow *f) noexcept nogil:
     flow_start(cs, f, START_ESTABLISHED)
     receive_release(cs, f, CLIENT)
     receive_release(cs, f, SERVER)
-    if cs.start_masks[START_SYN] or f.events != NULL:
+    if cs.start_masks[START_SYN] or f.flags & FLOW_EVENTS:
         record_add(cs, f, RECORD_ESTABLISHED, 0)
     for side in range(2):
         if f.h[side].state < TCP_ESTABLISHED:
             set_state(cs, f, side, TCP_ESTABLISHED)
-    flow_arm(cs, f, cs.now + cs.config.established_ns)
+    flow_established(cs, f)
 
 
 cdef void settle_scaling(Flow *f) noexcept nogil:

@@ -3,18 +3,22 @@ from libc.stdint cimport uint16_t, uint32_t
 from libc.string cimport memcpy
 
 from aiomos._engine.events cimport EVENT_END, EVENT_IDLE, HOOK_RECEIVER, HOOK_TIMER
-from aiomos._engine.flow cimport (FLOW_CLIENT_LOW, FLOW_CLOSED, FLOW_DYING, FLOW_OPEN,
-                                  FLOW_UNLINKED)
-from aiomos._engine.flowtable cimport table_add, table_release, table_unlink
-from aiomos._engine.limits cimport CLIENT, SERVER
+from aiomos._engine.flow cimport (FLOW_CLIENT_LOW, FLOW_CLOSED, FLOW_DYING, FLOW_ESTABLISHED,
+                                  FLOW_IDLE_TOLD, FLOW_OPEN, FLOW_UNLINKED, HALF_FIN, LIST_CLOSED,
+                                  LIST_EMBRYONIC, LIST_OPEN)
+from aiomos._engine.flowtable cimport table_add, table_list, table_release, table_unlink
+from aiomos._engine.limits cimport CLIENT, PROTO_TCP, SERVER
 from aiomos._engine.state cimport (C_FLOWS, C_FLOWS_CLOSED, C_MEMORY, C_TABLE_FULL,
                                    HOOK_FLOW_END, HOOK_FLOW_START, RECORD_CLOSE, RECORD_SIDE,
                                    RECORD_START, Record, event_raise, event_wanted,
                                    hook_fn, record_add)
+from aiomos._engine.stats cimport stats_close, stats_open
 from aiomos._engine.stream cimport (STREAM_ENDED, STREAM_STOPPED, STREAM_TOLD, Stream,
                                     stream_drop, stream_end, stream_new)
 from aiomos._engine.timers cimport wheel_arm, wheel_disarm
 from aiomos._engine.wire cimport packet_dst, packet_src
+
+cdef int64_t RTO_MAX_NS = 120_000_000_000     # longest pause between retransmissions (RFC 6298)
 
 
 cdef void keep_addresses(Flow *f, const Packet *p, int sender) noexcept nogil:
@@ -53,13 +57,21 @@ cdef Flow *flow_open(CoreState *cs, Packet *p, int sender) noexcept nogil:
     f.start_ns = cs.stamp
     f.born_ns = cs.now
     f.last_ns = cs.now
+    table_list(&cs.table, f, LIST_EMBRYONIC if p.protocol == PROTO_TCP else LIST_OPEN)
     cs.counters[C_FLOWS] += 1
+    if cs.config.statistics:
+        stats_open(cs, f)
     if cs.match != NULL:
         f.waiting = cs.match(cs.match_context, f, p)
         f.sides = (<uint8_t>((f.waiting & cs.sides_masks[CLIENT]) != 0)
                    | <uint8_t>((f.waiting & cs.sides_masks[SERVER]) != 0) << 1)
     call_hook(cs, HOOK_FLOW_START, f, p, 0)
     return f
+
+
+cdef void flow_established(CoreState *cs, Flow *f) noexcept nogil:
+    table_list(&cs.table, f, LIST_OPEN)
+    flow_watch(cs, f)
 
 
 cdef void flow_keep(CoreState *cs, Flow *f, int side) noexcept nogil:
@@ -108,13 +120,14 @@ cdef void flow_close(CoreState *cs, Flow *f, uint8_t reason) noexcept nogil:
     f.flags &= ~<uint32_t>FLOW_OPEN
     f.close_reason = reason
     cs.counters[C_FLOWS_CLOSED] += 1
+    table_list(&cs.table, f, LIST_CLOSED)
     for side in range(2):
         end_stream(cs, f, side)
     call_hook(cs, HOOK_FLOW_END, f, NULL, reason)
     event_raise(cs, f, EVENT_END, CLIENT, HOOK_TIMER if cs.packet == NULL else HOOK_RECEIVER,
                 reason, 0, 0)
     record_add(cs, f, RECORD_CLOSE, reason)
-    flow_arm(cs, f, f.last_ns + cs.config.linger_ns)
+    flow_watch(cs, f)
 
 
 cdef void end_stream(CoreState *cs, Flow *f, int side) noexcept nogil:
@@ -147,26 +160,56 @@ cdef void flow_arm(CoreState *cs, Flow *f, int64_t due_ns) noexcept nogil:
         wheel_arm(&cs.wheel, f, max(due_ns, cs.now + 1))
 
 
-cdef inline uint32_t idle_mark(const Flow *f) noexcept nogil:
-    """Which idle time this is: the low bits of when it began."""
-    return <uint32_t>(f.last_ns >> 20) | 1
+# ---- expiry ------------------------------------------------------------------------------
+
+cdef inline int64_t embryonic_limit(const CoreState *cs, const Flow *f) noexcept nogil:
+    """An end that gets no answer repeats its SYN after 1, 3, 7, 15 s and so on (RFC 6298): the
+    next one comes no later than after as long again as the attempt has lasted. So a spoofed
+    SYN goes soon, and a patient client's attempt stays one flow."""
+    return cs.config.embryonic_ns + min(f.last_ns - f.born_ns, RTO_MAX_NS)
+
+
+cdef int64_t idle_limit(const CoreState *cs, const Flow *f) noexcept nogil:
+    if f.protocol != PROTO_TCP:
+        return cs.config.udp_ns
+    if f.flags & FLOW_CLOSED:
+        return cs.config.linger_ns
+    if not f.flags & FLOW_ESTABLISHED:
+        return embryonic_limit(cs, f)
+    if f.h[0].flags & f.h[1].flags & HALF_FIN:
+        return cs.config.closing_ns
+    if (f.h[0].flags | f.h[1].flags) & HALF_FIN:
+        return cs.config.half_closed_ns
+    if f.h[0].packets == 0 or f.h[1].packets == 0:
+        return cs.config.one_sided_ns
+    return cs.config.established_ns
+
+
+cdef int64_t flow_expiry(const CoreState *cs, const Flow *f) noexcept nogil:
+    return f.last_ns + idle_limit(cs, f)
+
+
+cdef void flow_watch(CoreState *cs, Flow *f) noexcept nogil:
+    flow_arm(cs, f, flow_expiry(cs, f))
 
 
 cdef int64_t idle_due(CoreState *cs, Flow *f) noexcept nogil:
     """When to look whether it is idle. Packets move no timer: once told, somebody must look
-    again, as often as it could have become idle anew."""
-    if f.idle_told == idle_mark(f):
-        return cs.now + cs.config.idle_ns
+    whether one has come, before the flow could be idle anew."""
+    if f.flags & FLOW_IDLE_TOLD:
+        return cs.now + cs.config.idle_ns // 2
     return f.last_ns + cs.config.idle_ns
 
 
 cdef void flow_idle(CoreState *cs, Flow *f) noexcept nogil:
     cdef int64_t idle = cs.now - f.last_ns
-    if (not event_wanted(cs, EVENT_IDLE) or idle < cs.config.idle_ns or f.flags & FLOW_CLOSED
-            or f.idle_told == idle_mark(f)):
+    if not event_wanted(cs, EVENT_IDLE) or f.flags & FLOW_CLOSED:
         return
-    f.idle_told = idle_mark(f)
-    event_raise(cs, f, EVENT_IDLE, CLIENT, HOOK_TIMER, idle, 0, 0)
+    if idle < cs.config.idle_ns:
+        f.flags &= ~<uint32_t>FLOW_IDLE_TOLD
+    elif not f.flags & FLOW_IDLE_TOLD:
+        f.flags |= FLOW_IDLE_TOLD
+        event_raise(cs, f, EVENT_IDLE, CLIENT, HOOK_TIMER, idle, 0, 0)
 
 
 cdef void drop_streams(Flow *f) noexcept nogil:
@@ -175,6 +218,11 @@ cdef void drop_streams(Flow *f) noexcept nogil:
         if f.stream[side] != NULL:
             stream_drop(f.stream[side])
             f.stream[side] = NULL
+
+
+cdef inline void release(CoreState *cs, Flow *f) noexcept nogil:
+    stats_close(cs, f)
+    table_release(&cs.table, f)
 
 
 cdef void flow_bury(CoreState *cs) noexcept nogil:
@@ -186,7 +234,7 @@ cdef void flow_bury(CoreState *cs) noexcept nogil:
         f.flags &= ~<uint32_t>FLOW_DYING
         drop_streams(f)
         if f.pins == 0:
-            table_release(&cs.table, f)
+            release(cs, f)
         f = &cs.table.flows[following] if following else NULL
 
 
@@ -198,4 +246,4 @@ cdef void flow_unviewed(CoreState *cs, Flow *f) noexcept nogil:
 cdef void flow_unpin(CoreState *cs, Flow *f) noexcept nogil:
     f.pins -= 1
     if f.pins == 0 and f.flags & FLOW_UNLINKED and not f.flags & FLOW_DYING:
-        table_release(&cs.table, f)
+        release(cs, f)

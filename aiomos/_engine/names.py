@@ -29,8 +29,39 @@ COUNTERS = (
     "tcp_urgent",
     "tcp_direction_flipped",
     "tcp_small_segments",
+    "evicted_lingering",
+    "evicted_embryonic",
+    "evicted_idle",
+    "embryonic_full",
+    "memory_full",
+    "shed_history_bytes",
+    "shed_early_bytes",
+    "shed_reader_bytes",
+    "low_ttl",
     "events_lost",
 )
+
+#: Of reassembly (defrag.pxd).
+DEFRAG = (
+    "reassembled",
+    "fragment_duplicates",
+    "fragment_late",
+    "fragment_malformed",
+    "fragment_overlaps",
+    "fragment_bad_size",
+    "fragment_too_large",
+    "fragment_too_many",
+    "fragment_refused",
+    "fragment_shed",
+    "fragment_timeouts",
+    "fragment_unfinished",
+)
+
+#: Of those, datagrams given up, by reason.
+DEFRAG_LOST = DEFRAG[4:]
+
+#: Whom memory is charged to, in the order of pool.pxd; `Core.usage()` adds "_bytes".
+MEMORY = ("reader", "early", "history", "fragment", "stats", "object")
 
 STATUSES = (
     "tcp",

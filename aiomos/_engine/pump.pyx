@@ -8,7 +8,7 @@ from time import sleep
 
 from aiomos._engine.errors import FlowError, GapError
 from aiomos._engine.eventmake cimport EventMaker
-from aiomos._engine.flow cimport FLOW_CLOSED, FLOW_END_TOLD
+from aiomos._engine.flow cimport FLOW_CLOSED, FLOW_END_TOLD, FLOW_EVENTS
 from aiomos._engine.intrinsics cimport ctz64, unlikely
 from aiomos._engine.life cimport flow_unviewed
 from aiomos._engine.limits cimport CLIENT, CLOSE_CAPTURE_END, SERVER
@@ -101,6 +101,7 @@ cdef class Pump:
                 self.idle_to(due_ns)
                 return CYCLE_DUE
             self.due_ns = due_ns
+            self.core.relieve()
             self.take_frames()
             self.settle()
             return CYCLE_WORKED
@@ -218,7 +219,7 @@ cdef class Pump:
     cdef int flow_ended(self, Flow *f) except -1:
         cdef FlowBase view, following
         f.flags |= FLOW_END_TOLD
-        if f.events != NULL:
+        if f.flags & FLOW_EVENTS:
             self.events.flow_over(f)
         if f.views == NULL:
             flow_unviewed(self.core.state, f)

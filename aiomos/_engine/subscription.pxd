@@ -33,7 +33,7 @@ cdef class Subscription:
     cdef bint passes(self, const Event *e)
 
 
-# What is subscribed on one flow, held by Flow.events from the first need to the flow's end.
+# What is subscribed on one flow: from the first need to the flow's end (FLOW_EVENTS).
 cdef class FlowEvents:
     cdef FlowBase view                  # what functions of the app are given; made when needed
     cdef tuple subscriptions            # replaced, never changed: it may be being told from

@@ -4,7 +4,8 @@ from libc.stdint cimport uint8_t
 from aiomos._engine.events cimport (EVENT_PACKET, EVENT_START, HOOK_RECEIVER, HOOK_SENDER,
                                     VERDICT_ACCEPTED)
 from aiomos._engine.flow cimport FLOW_CLOSED, FLOW_ESTABLISHED, HALF_SEEN
-from aiomos._engine.life cimport flow_arm, flow_close, flow_forget, flow_idle, flow_start
+from aiomos._engine.life cimport (flow_close, flow_expiry, flow_forget, flow_idle, flow_start,
+                                  flow_watch)
 from aiomos._engine.limits cimport CLIENT, CLOSE_TIMEOUT
 from aiomos._engine.state cimport (C_MEMORY, C_UDP_DROPPED, RECORD_DATAGRAM, START_DATA,
                                    START_ESTABLISHED, START_SYN, event_raise, record_add)
@@ -25,7 +26,7 @@ cdef void udp_arrives(CoreState *cs, Flow *f, Packet *p, int s) noexcept nogil:
         flow_start(cs, f, START_SYN)
         flow_start(cs, f, START_ESTABLISHED)
         flow_start(cs, f, START_DATA)
-        flow_arm(cs, f, cs.now + cs.config.udp_ns)
+        flow_watch(cs, f)
     if f.stream[CLIENT] != NULL and not f.flags & FLOW_CLOSED:
         enqueue(cs, f, p, s)
     event_raise(cs, f, EVENT_PACKET, s, HOOK_SENDER, VERDICT_ACCEPTED, 0, 0)
@@ -66,8 +67,8 @@ cdef void enqueue(CoreState *cs, Flow *f, Packet *p, int s) noexcept nogil:
 
 cdef void udp_timer(CoreState *cs, Flow *f) noexcept nogil:
     flow_idle(cs, f)
-    if f.last_ns + cs.config.udp_ns > cs.now:
-        flow_arm(cs, f, f.last_ns + cs.config.udp_ns)
+    if flow_expiry(cs, f) > cs.now:
+        flow_watch(cs, f)
     elif f.flags & FLOW_CLOSED:
         flow_forget(cs, f)
     else:
