@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import attrs
 
+from aiomos._community_id import community_id
 from aiomos._engine.view import FlowBase
 from aiomos._eventstream import EventStream, Timer
 from aiomos._functions import must_take_events
 from aiomos._kinds import hooks_of, kinds_of
 from aiomos._options import check_limit
+from aiomos._stats import FlowStats, flow_stats
 from aiomos.events import CloseReason, Datagram, Event
 
 if TYPE_CHECKING:
@@ -62,6 +64,18 @@ class Flow(FlowBase):
             self.server.port,
             self.protocol,
         )
+
+    @property
+    def community_id(self) -> str:
+        """Community ID, version 1: the name that other tools give this connection too."""
+        source, destination, sport, dport, protocol = self._key
+        seed = self._community_seed
+        return community_id(source, destination, sport, dport, protocol, seed)
+
+    @property
+    def stats(self) -> FlowStats:
+        """Statistics of the flow and of both ends, as they are now."""
+        return flow_stats(self)
 
     @property
     def close_reason(self) -> CloseReason | None:

@@ -18,6 +18,8 @@ cdef class Core:
     cdef object keep          # what hook and match contexts point into
     cdef object events        # the event bridge, for views to subscribe through; None: no run
 
+    # Before traffic: how handler number so-and-so wants bytes kept (targets.pxd).
+    cdef void ask(self, int handler, uint8_t policy, bint by_prefix) noexcept
     cdef void prepare(self, const aio_frame *frames, unsigned n) noexcept nogil
     # Takes frame i of the prepared burst at engine time now.
     cdef void take(self, unsigned i, int64_t now) noexcept nogil

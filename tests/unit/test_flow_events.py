@@ -200,7 +200,7 @@ def test_events_beyond_the_limit_are_lost_and_said_in_their_place_but_never_the_
             got.append(event)
 
     summary = play(handler, HELLO, burst=3)
-    assert [type(e) for e in got] == [StateChange, type(got[1]), aiomos.EventsLost, ConnectionEnd]
+    assert [type(e) for e in got[2:]] == [aiomos.EventsLost, ConnectionEnd]
     assert summary.counters["events_lost"] == got[2].count > 0
     assert got[2].time >= got[1].time
 
