@@ -14,6 +14,7 @@ from aiomos._functions import must_take_events
 from aiomos._kinds import hooks_of, kinds_of
 from aiomos._options import check_limit
 from aiomos._stats import FlowStats, flow_stats
+from aiomos._tunnel import Tunnel
 from aiomos.events import CloseReason, Datagram, Event
 
 if TYPE_CHECKING:
@@ -81,6 +82,14 @@ class Flow(FlowBase):
     def close_reason(self) -> CloseReason | None:
         """Why the flow ended; None while it has not."""
         return CloseReason(self._reason) if self._reason else None
+
+    @property
+    def tunnel(self) -> tuple[Tunnel, ...]:
+        """What is around the connection's packets, outermost first, as its first packet had it.
+
+        VLAN tags are in ``vlan``.
+        """
+        return tuple(Tunnel(*fields) for fields in self._tunnels)
 
     async def established(self) -> None:
         """Wait until both SYNs were acknowledged; at once if they were, or the flow is over."""
