@@ -1,5 +1,7 @@
 """The sans-io engine of one core."""
 
+from collections.abc import Sequence
+
 class Core:
     def __init__(
         self,
@@ -22,11 +24,13 @@ class Core:
         statistics: bool = ...,
         community_id_seed: int = ...,
         memory: int = ...,
+        history: int = ...,
         pickup: bool = ...,
         min_ttl: int = ...,
         vlan_in_key: bool = ...,
         seed: bytes | None = ...,
     ) -> None: ...
+    def set_prefixes(self, prefixes: Sequence[tuple[bytes, int, int]]) -> None: ...
     @property
     def now(self) -> float: ...
     def counters(self) -> dict[str, int]: ...
