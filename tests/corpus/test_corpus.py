@@ -30,14 +30,14 @@ STRICT = (
     "linktype",
     "tunnel",
     "vlan_mpls_pppoe",
+    "overlap",
+    "gap_loss",
 )
 OTHERS = (
     "fastopen",
     "flowcontrol",
-    "gap_loss",
     "midstream",
     "nontcp",
-    "overlap",
 )
 ERRORS = ("mismatched", "missing", "extra", "end_mismatch")
 
