@@ -238,7 +238,9 @@ def test_hole_bytes_in_frame_segments_are_compared_and_told():
 
 def events(driver, *names):
     return [
-        (e["event"], e["side"], e["hook"], e["a"], e["b"]) for e in driver.told if e["event"] in names
+        (e["event"], e["side"], e["hook"], e["a"], e["b"])
+        for e in driver.told
+        if e["event"] in names
     ]
 
 
