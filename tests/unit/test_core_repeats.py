@@ -10,7 +10,7 @@ import pytest
 from aiomos._engine._testing import CoreDriver
 
 sys.path.append(str(Path(__file__).parents[1]))
-from craft import CLIENT, SERVER, Talk, assert_idle
+from craft import SERVER, Talk, assert_idle
 
 REPEATS = ("Retransmission", "Overlap")
 NO, YES, UNKNOWN = 0, 1, 2
