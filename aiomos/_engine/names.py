@@ -40,6 +40,7 @@ COUNTERS = (
     "low_ttl",
     "unacked_bytes",
     "overlap_conflict",
+    "icmp_errors",
 )
 
 #: Of reassembly (defrag.pxd).

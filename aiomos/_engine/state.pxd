@@ -100,7 +100,8 @@ cdef enum:
     C_LOW_TTL = 36            # packets that end before the host they are for (min_ttl)
     C_UNACKED_BYTES = 37      # handed out before their acknowledgement: the store was full
     C_POLICY_CONFLICT = 38    # handlers that asked for another policy than their flow has
-    COUNTERS = 39
+    C_ICMP_ERRORS = 39        # that quote a packet of a flow
+    COUNTERS = 40
 
 cdef struct CoreConfig:
     # Without a packet for so long, a flow expires (life.pyx: flow_idle_limit):
