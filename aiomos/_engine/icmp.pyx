@@ -45,7 +45,7 @@ cdef bint icmp_arrives(CoreState *cs, Packet *p) noexcept nogil:
 
 
 cdef inline bint is_error(const Packet *p, const Quote *q) noexcept nogil:
-    """RFC 1122 section 3.2.2: unreachable, quench, redirect, time, parameter; RFC 4443: 1 to 127."""
+    """RFC 1122 section 3.2.2: unreachable, quench, redirect, time, parameter; RFC 4443: to 127."""
     cdef uint8_t kind = q.raw[0]
     if q.length < QUOTE_AT:
         return False
@@ -126,7 +126,8 @@ cdef void error_of(CoreState *cs, Flow *f, const Packet *quoted, const Quote *q)
                 be32(q.raw + 4), outstanding(f, quoted, q, s))
 
 
-cdef inline bint outstanding(const Flow *f, const Packet *quoted, const Quote *q, int s) noexcept nogil:
+cdef inline bint outstanding(const Flow *f, const Packet *quoted, const Quote *q,
+                             int s) noexcept nogil:
     """Whether a stack would believe it: the quoted segment was sent and not acknowledged
     (RFC 5927 section 4.1). Of UDP there is nothing to compare."""
     cdef uint32_t seq
