@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 import aiomos
-from aiomos.flows import make_app, writer_of
+from aiomos.flows import OPTIONS, make_app, writer_of
 
 STRICT = (
     "normal",
@@ -30,16 +30,18 @@ STRICT = (
     "linktype",
     "tunnel",
     "vlan_mpls_pppoe",
+    "overlap",
+    "gap_loss",
 )
 OTHERS = (
     "fastopen",
     "flowcontrol",
-    "gap_loss",
     "midstream",
     "nontcp",
-    "overlap",
 )
 ERRORS = ("mismatched", "missing", "extra", "end_mismatch")
+#: One packet of TCP in a pseudowire (Ethernet over MPLS), which the answers' decoder leaves closed.
+KNOWN = {"overlap": {"extra": 1}}
 
 
 def captures_in(folder: Path) -> list[Path]:
@@ -50,7 +52,7 @@ def listing(path: Path) -> tuple[str, aiomos.Summary]:
     """What `aiomos flows --digest sha256 --format jsonl` prints about a capture."""
     out = io.StringIO()
     app = make_app(writer_of("jsonl", out), digest="sha256")
-    summary = aiomos.run(app, path)
+    summary = aiomos.run(app, path, **OPTIONS)
     return out.getvalue(), summary
 
 
@@ -76,7 +78,8 @@ def test_a_folder_of_determined_captures_listed_equals_the_answers(corpus, tmp_p
     for path in captures:
         (tmp_path / f"{path.stem}.jsonl").write_text(listing(path)[0])
     totals, said = check(corpus, folder, tmp_path)
-    assert {error: totals[error] for error in ERRORS} == dict.fromkeys(ERRORS, 0), said
+    expected = dict.fromkeys(ERRORS, 0) | KNOWN.get(folder, {})
+    assert {error: totals[error] for error in ERRORS} == expected, said
     assert (totals["no_results"], totals["captures"]) == (0, len(captures))
 
 
@@ -89,3 +92,27 @@ def test_any_folder_listed_ends_well_and_accounts_for_every_frame(corpus, folder
         assert summary.received == summary.processed, path.name
         assert 2 * len(rows) == summary.handlers_started, path.name
         assert all(row["reason"] != "None" for row in rows), path.name
+
+
+#: Captures where another program counts UDP that is no datagram of this engine, and why.
+OTHER_UDP = {
+    "PcapFlowLab__14_eoip_payload_length_smaller_than_inner_frame.pcap": "EoIP says it is shorter",
+    "arkime__gtp-u.pcap": "the innermost packet is ICMP",
+    "tcpdump__esp_truncated.pcap": "one fragment of a datagram",
+    "tcpdump__icmp-cksum-oobr-4.pcapng": "in the quote of an ICMP error, malformed",
+    "tcpdump__wb-oobr.pcap": "malformed",
+    "zeek__fragmented-1.pcap": "fragments that contradict each other",
+}
+
+
+def test_captures_without_tcp_hold_as_many_udp_datagrams_as_another_program_says(corpus):
+    found = {}
+    for path in sorted((corpus / "public" / "nontcp").glob("*.nontcp.json")):
+        answer = json.loads(path.read_text())
+        app = aiomos.App()
+        app.packet()(lambda packet: None)
+        counted = aiomos.run(app, path.parent / answer["pcap"]).counters
+        ours = counted["udp"] + counted["reassembled"]
+        found[answer["pcap"]] = (ours, answer["frames_with_protocol_tshark"].get("udp", 0))
+    assert len(found) >= 40
+    assert {name for name, (ours, theirs) in found.items() if ours != theirs} == OTHER_UDP.keys()
