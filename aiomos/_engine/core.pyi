@@ -1,5 +1,7 @@
 """The sans-io engine of one core."""
 
+from collections.abc import Iterable
+
 class Core:
     def __init__(
         self,
@@ -24,9 +26,19 @@ class Core:
         memory: int = ...,
         pickup: bool = ...,
         vlan_in_key: bool = ...,
+        decode: Iterable[str] = ...,
+        fragments: str = ...,
+        fragment_timeout: float = ...,
+        fragment_timeout6: float = ...,
+        fragment_memory: int = ...,
+        fragment_datagrams: int = ...,
+        checksums: str = ...,
+        dedup: bool = ...,
+        dedup_window: float = ...,
         seed: bytes | None = ...,
     ) -> None: ...
     @property
     def now(self) -> float: ...
     def counters(self) -> dict[str, int]: ...
+    def unverified(self) -> list[str]: ...
     def usage(self) -> dict[str, int]: ...

@@ -37,6 +37,8 @@ COUNTERS = (
     "shed_history_bytes",
     "shed_early_bytes",
     "shed_reader_bytes",
+    "bad_checksum",
+    "duplicates",
 )
 
 #: Of reassembly (defrag.pxd).

@@ -7,6 +7,7 @@ hook nothing is freed and no hook is called (semantics.md 2).
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 from aiomos._engine.clock cimport Clock
+from aiomos._engine.copies cimport Copies
 from aiomos._engine.defrag cimport Defrag
 from aiomos._engine.events cimport (EVENT_ANOMALY, EVENT_STATE, HOOK_RECEIVER, HOOK_SENDER,
                                     HOOK_TIMER, Event, event_fn)
@@ -14,6 +15,7 @@ from aiomos._engine.flow cimport Flow
 from aiomos._engine.flowtable cimport FlowTable
 from aiomos._engine.pool cimport Pool
 from aiomos._engine.shim cimport aio_frame
+from aiomos._engine.sums cimport Sums
 from aiomos._engine.timers cimport Wheel
 from aiomos._engine.wire cimport WIRE_STATUSES, Packet
 
@@ -95,7 +97,14 @@ cdef enum:
     C_SHED_HISTORY = 33       # bytes of cached blocks and old data given up, memory being short
     C_SHED_EARLY = 34         # bytes of the out-of-order store given up
     C_SHED_READERS = 35       # bytes that readers had not read given up
-    COUNTERS = 36
+    C_BAD_CHECKSUM = 36       # packets that nobody received: not let in
+    C_DUPLICATES = 37         # copies of a packet taken a moment ago (option dedup)
+    COUNTERS = 38
+
+# CoreState.checks (admit.pxd)
+cdef enum:
+    CHECK_COPIES = 1
+    CHECK_SUMS = 2
 
 cdef struct CoreConfig:
     # Without a packet for so long, a flow expires (life.pyx: flow_idle_limit):
@@ -137,6 +146,7 @@ cdef struct CoreState:
     Flow *dying               # unlinked in this burst, chained by timer_next
     Packet *packet            # being processed; NULL in timers
     uint8_t talker            # the end that sent it; only with a flow
+    uint8_t checks            # CHECK_*: what packets are asked before they are let in
     uint32_t wanted           # EventKinds that somebody subscribed to, one bit each
     event_fn event            # called for those
     void *event_context
@@ -152,6 +162,8 @@ cdef struct CoreState:
     uint64_t counters[COUNTERS]
     uint8_t *scratch          # frames made contiguous
     Defrag defrag
+    Copies copies
+    Sums sums
     aio_frame rebuilt         # a datagram put together of fragments, in scratch
 
 # Appends a record; the caller of the protocol modules made sure that there is room.

@@ -27,8 +27,8 @@ ENGINE_LAYERS: dict[str, str] = {
     "leaves": "seq be checksum walk limits intrinsics shim bpf flowprobe errors names options",
     "storage": "links tunnels udptunnels wire tcpopt pool stream flow flowstats timers flowkey clock"
     " filtertext filterproof",
-    "tables": "flowtable assembler defrag filters events",
-    "protocol": "state stats life shed fragments receive closing handshake tcp udp flowfilters",
+    "tables": "flowtable assembler defrag copies sums filters events",
+    "protocol": "state stats life shed fragments admit receive closing handshake tcp udp flowfilters",
     "core": "core",
     "bridge": "source probe taskface taskqueue task reading packet view faults packethooks"
     " overlimit feed pump",
