@@ -25,6 +25,7 @@ class Core:
         community_id_seed: int = ...,
         memory: int = ...,
         pickup: bool = ...,
+        min_ttl: int = ...,
         vlan_in_key: bool = ...,
         decode: Iterable[str] = ...,
         fragments: str = ...,

@@ -97,9 +97,10 @@ cdef enum:
     C_SHED_HISTORY = 33       # bytes of cached blocks and old data given up, memory being short
     C_SHED_EARLY = 34         # bytes of the out-of-order store given up
     C_SHED_READERS = 35       # bytes that readers had not read given up
-    C_BAD_CHECKSUM = 36       # packets that nobody received: not let in
-    C_DUPLICATES = 37         # copies of a packet taken a moment ago (option dedup)
-    COUNTERS = 38
+    C_LOW_TTL = 36            # packets that end before the host they are for (min_ttl)
+    C_BAD_CHECKSUM = 37       # packets that nobody received: not let in
+    C_DUPLICATES = 38         # copies of a packet taken a moment ago (option dedup)
+    COUNTERS = 39
 
 # CoreState.checks (admit.pxd)
 cdef enum:
@@ -126,6 +127,7 @@ cdef struct CoreConfig:
     uint8_t on_memory_full
     bint statistics           # every new flow gets a block of extended statistics
     uint16_t community_seed   # of Community ID
+    uint8_t min_ttl           # packets under it reach no flow
     bint pickup               # follow connections whose SYN was not seen
     bint vlan_in_key
     uint32_t decoders         # bit mask of Decoder (walk.pxd)

@@ -32,7 +32,7 @@ ENGINE_LAYERS: dict[str, str] = {
     "core": "core",
     "bridge": "source probe taskface taskqueue task reading packet view faults packethooks"
     " overlimit feed pump",
-    "test hooks": "_testing _resume",
+    "test hooks": "_testing _resume _check _fuzzheaders _fuzzframes _fuzz",
 }
 #: What users read.
 PYTHON_LAYERS: dict[str, str] = {
