@@ -101,9 +101,13 @@ class App:
 
     An app holds declarations only. ``aiomos run``, :func:`aiomos.run`, :func:`aiomos.replay`
     and :meth:`aiomos.Engine.serve` run it; one app can be run several times.
+
+    ``statistics``: count everything that :class:`EndpointStats` names, not the basic fields only;
+    512 bytes a flow and some time a packet.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, statistics: bool = False) -> None:
+        self.statistics = statistics
         self.flow_rules: list[FlowRule] = []
         self.packet_rules: list[PacketRule] = []
         self.every_rules: list[EveryRule] = []

@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator
 from aiomos._engine.errors import GapError
 from aiomos._engine.view import EndpointBase
 from aiomos._options import OnFull, OnGap, check_limit, number_of
+from aiomos._stats import EndpointStats, endpoint_stats
 from aiomos.events import Gap
 
 #: What ``_blocked`` says stands behind the bytes at hand.
@@ -44,6 +45,11 @@ class Endpoint(EndpointBase):
             while (data := self._take(n)) is None:
                 await self._parking
             return data
+
+    @property
+    def stats(self) -> EndpointStats:
+        """Statistics of what this end sent, as they are now."""
+        return endpoint_stats(self)
 
     async def readexactly(self, n: int) -> bytes:
         """Read exactly ``n`` bytes.

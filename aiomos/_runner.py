@@ -179,6 +179,8 @@ class Engine:
 
     def _make_pump(self, app: App, loop: asyncio.AbstractEventLoop) -> Pump:
         filters = FilterSet()
+        if app.statistics:
+            self.core.keep_statistics()
         self._handlers = [_handler(rule) for rule in app.flow_rules]
         for rule in app.flow_rules:
             filters.add(rule.protocol, rule.filter)

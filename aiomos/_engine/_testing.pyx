@@ -722,6 +722,19 @@ cdef class CoreDriver:
     def usage(self):
         return self.core.usage()
 
+    def seed(self):
+        """Of the hash of flow keys."""
+        return PyBytes_FromStringAndSize(<const char *>&self.core.state.table.seed, sizeof(KeySeed))
+
+    def probe_most(self):
+        """How far from its home the farthest entry of the index stands."""
+        cdef const FlowTable *t = &self.core.state.table
+        cdef uint32_t i, most = 0
+        for i in range(t.mask + 1):
+            if t.slots[i].index:
+                most = max(most, (i - (t.slots[i].hash & t.mask)) & t.mask)
+        return most
+
     def timers(self):
         """Now, the wheel's tick and next tick, and {entry: (slot, due tick)}."""
         cdef Wheel *w = &self.core.state.wheel

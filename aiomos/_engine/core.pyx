@@ -70,7 +70,7 @@ cdef class Core:
         config.one_sided_ns = to_ns(values["one_sided"])
         config.half_closed_ns = to_ns(values["half_closed"])
         config.closing_ns = to_ns(values["closing"])
-        config.linger_ns = to_ns(values["linger"])
+        config.linger_ns = to_ns(values["time_wait"])
         config.udp_ns = to_ns(values["udp_idle"])
         config.reorder_grace_ns = to_ns(values["reorder_grace"])
         config.one_sided_grace_ns = to_ns(values["one_sided_grace"])
@@ -258,6 +258,10 @@ cdef class Core:
         found["clock_steps_back"] = cs.clock.steps_back
         found["clock_jumps"] = cs.clock.jumps
         return found
+
+    def keep_statistics(self):
+        """From here on every new flow has extended statistics, as the option says it."""
+        self.state.config.statistics = True
 
     def unverified(self) -> list[str]:
         """Addresses whose checksums are not judged any more: their first 64 were all wrong."""

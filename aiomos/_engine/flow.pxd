@@ -46,9 +46,10 @@ cdef enum:
 cdef enum:
     LIST_NONE = 0
     LIST_EMBRYONIC = 1        # handshake not finished; in order of their birth
-    LIST_OPEN = 2             # by when it was last known to have had packets
-    LIST_CLOSED = 3           # over, lingers for late packets; in order of their ends
-    LISTS = 4
+    LIST_UNPROVEN = 2         # open, and no data or one end unseen when it was looked at last
+    LIST_OPEN = 3             # by when it was last known to have had packets
+    LIST_CLOSED = 4           # over, lingers for late packets; in order of their ends
+    LISTS = 5
 
 # Endpoint states (RFC 9293 section 3.3.2).
 cdef enum:

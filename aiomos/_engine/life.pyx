@@ -4,7 +4,7 @@ from libc.string cimport memcpy
 
 from aiomos._engine.flow cimport (FLOW_CLIENT_LOW, FLOW_CLOSED, FLOW_DYING, FLOW_ESTABLISHED,
                                   FLOW_OPEN, FLOW_UNLINKED, HALF_FIN, LIST_CLOSED,
-                                  LIST_EMBRYONIC, LIST_OPEN)
+                                  LIST_EMBRYONIC, LIST_UNPROVEN)
 from aiomos._engine.flowtable cimport table_add, table_list, table_release, table_unlink
 from aiomos._engine.limits cimport CLIENT, PROTO_TCP, SERVER
 from aiomos._engine.state cimport (C_FLOWS, C_FLOWS_CLOSED, C_MEMORY, C_TABLE_FULL,
@@ -55,7 +55,7 @@ cdef Flow *flow_open(CoreState *cs, Packet *p, int sender) noexcept nogil:
     f.start_ns = cs.stamp
     f.born_ns = cs.now
     f.last_ns = cs.now
-    table_list(&cs.table, f, LIST_EMBRYONIC if p.protocol == PROTO_TCP else LIST_OPEN)
+    table_list(&cs.table, f, LIST_EMBRYONIC if p.protocol == PROTO_TCP else LIST_UNPROVEN)
     cs.counters[C_FLOWS] += 1
     if cs.config.statistics:
         stats_open(cs, f)
@@ -68,7 +68,7 @@ cdef Flow *flow_open(CoreState *cs, Packet *p, int sender) noexcept nogil:
 
 
 cdef void flow_established(CoreState *cs, Flow *f) noexcept nogil:
-    table_list(&cs.table, f, LIST_OPEN)
+    table_list(&cs.table, f, LIST_UNPROVEN)
     flow_watch(cs, f)
 
 

@@ -16,7 +16,7 @@ DEFAULTS: dict[str, Any] = {
     "one_sided": 600.0,
     "half_closed": 600.0,
     "closing": 120.0,
-    "linger": 60.0,
+    "time_wait": 60.0,
     "udp_idle": 60.0,
     "reorder_grace": 0.2,
     "one_sided_grace": 1.0,
@@ -60,7 +60,7 @@ _RANGES: dict[str, tuple[float, float]] = {
         (0.001, _LONGEST),
     ),
     **dict.fromkeys(
-        ("linger", "reorder_grace", "one_sided_grace", "evict_idle", "dedup_window"),
+        ("time_wait", "reorder_grace", "one_sided_grace", "evict_idle", "dedup_window"),
         (0.0, _LONGEST),
     ),
     "max_flows": (1, 1 << 28),

@@ -30,14 +30,14 @@ ENGINE_LAYERS: dict[str, str] = {
     "tables": "flowtable assembler defrag copies sums filters events",
     "protocol": "state stats life shed fragments admit receive closing handshake tcp udp flowfilters",
     "core": "core",
-    "bridge": "source probe taskface taskqueue task reading packet view faults packethooks"
+    "bridge": "source probe taskface taskqueue task reading packet statsview view faults packethooks"
     " overlimit feed pump",
     "test hooks": "_testing _resume _check _fuzzheaders _fuzzframes _fuzz",
 }
 #: What users read.
 PYTHON_LAYERS: dict[str, str] = {
     "vocabulary": "events _options",
-    "objects": "_endpoint _flow _packet _summary _progress",
+    "objects": "_stats _community_id _endpoint _flow _packet _summary _progress",
     "declarations": "_app _inflight _replay_loop",
     "runner": "_runner _loader flows",
     "public names": "__init__",
