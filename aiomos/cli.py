@@ -19,6 +19,7 @@ from typing import IO, Any, NoReturn
 import click
 
 from aiomos._engine.errors import AiomosError, ConfigError, SourceError
+from aiomos._options import CHOICES, Overlap
 from aiomos._summary import Summary
 
 _FORMATS = ("table", "jsonl", "csv")
@@ -149,16 +150,23 @@ def run(
 )
 @click.option("--udp", is_flag=True, help="List UDP flows too.")
 @click.option("--stats", is_flag=True, help="Add bytes, round trips and windows of both sides.")
+@click.option(
+    "--policy",
+    type=click.Choice(tuple(CHOICES["overlap"])),
+    help="Which of differing copies of a byte counts, until it is acknowledged.",
+)
 @_shared
 def flows(
     files: tuple[str, ...], digest: str | None, format: str, out: str, udp: bool, stats: bool,
-    **options: Any,
+    policy: Overlap | None, **options: Any,
 ) -> None:  # fmt: skip
     """List the connections of captures, in order of their first packets."""
     from aiomos.flows import make_app, writer_of
 
     with _errors_in_one_line(), _output(out) as stream:
-        app = make_app(writer_of(format, stream), digest=digest, udp=udp, stats=stats)
+        app = make_app(
+            writer_of(format, stream), digest=digest, udp=udp, stats=stats, policy=policy
+        )
         _replay(app, list(files), None, 0, **options)
 
 

@@ -14,6 +14,7 @@ from aiomos._app import App
 from aiomos._endpoint import Endpoint
 from aiomos._engine.errors import ConfigError, FlowError
 from aiomos._flow import Flow
+from aiomos._options import Deliver, Overlap
 from aiomos._stats import FlowStats
 
 _BLOCK = 1 << 20
@@ -166,25 +167,30 @@ def make_app(
     digest: str | None = None,
     udp: bool = False,
     stats: bool = False,
+    policy: Overlap | None = None,
 ) -> App:
     """An app that calls ``emit`` with the columns of every connection.
+
+    ``policy``: which of differing copies of a byte counts, of those that came before the
+    receiver's acknowledgement; None: bytes count as soon as they are next, the first copy.
 
     Raises:
         ConfigError: there is no such digest.
     """
     if digest is not None and digest not in hashlib.algorithms_available:
         raise ConfigError(f"no such digest: {digest!r}; one is sha256")
-    app = App(statistics=stats)
+    app = App(statistics=stats, overlap=policy or "first")
+    deliver: Deliver = "acked" if policy else "arrival"
     listing = Listing(emit, digest, stats)
 
-    @app.tcp(start="syn", sides="client", on_gap="skip")
+    @app.tcp(start="syn", sides="client", on_gap="skip", deliver=deliver)
     async def client_side(flow: Flow) -> None:
         line = listing.line(flow, readers=2)
         await line.client.read_from(flow.client)
         await flow.closed()
         listing.done(line)
 
-    @app.tcp(start="syn", sides="server", on_gap="skip")
+    @app.tcp(start="syn", sides="server", on_gap="skip", deliver=deliver)
     async def server_side(flow: Flow) -> None:
         line = listing.line(flow, readers=2)
         await line.server.read_from(flow.server)

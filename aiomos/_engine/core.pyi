@@ -1,6 +1,6 @@
 """The sans-io engine of one core."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 class Core:
     def __init__(
@@ -24,6 +24,7 @@ class Core:
         statistics: bool = ...,
         community_id_seed: int = ...,
         memory: int = ...,
+        history: int = ...,
         pickup: bool = ...,
         min_ttl: int = ...,
         vlan_in_key: bool = ...,
@@ -38,6 +39,7 @@ class Core:
         dedup_window: float = ...,
         seed: bytes | None = ...,
     ) -> None: ...
+    def set_prefixes(self, prefixes: Sequence[tuple[bytes, int, int]]) -> None: ...
     @property
     def now(self) -> float: ...
     def counters(self) -> dict[str, int]: ...

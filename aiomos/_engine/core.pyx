@@ -29,6 +29,7 @@ from aiomos._engine.state cimport (C_LOW_TTL, C_TCP_NO_FLOW, CHECK_COPIES, CHECK
 from aiomos._engine.stats cimport stats_close, stats_packet
 from aiomos._engine.stream cimport STREAM_TOLD
 from aiomos._engine.sums cimport JUDGED_FIRST, JUDGED_SLOTS, Judged, sums_free, sums_init
+from aiomos._engine.targets cimport TargetPrefix, Targets
 from aiomos._engine.tcp cimport tcp_arrives
 from aiomos._engine.timers cimport wheel_init, wheel_pop, wheel_start, wheel_time
 from aiomos._engine.udp cimport udp_arrives, udp_timer
@@ -44,6 +45,11 @@ cdef enum:
 
 cdef inline int64_t to_ns(object seconds) except -1:
     return <int64_t>round(seconds * 1e9)
+
+
+def prefix_length(prefix):
+    """The longest first."""
+    return -prefix[1]
 
 
 cdef class Core:
@@ -83,6 +89,7 @@ cdef class Core:
         config.statistics = values["statistics"]
         config.community_seed = values["community_id_seed"]
         config.memory = values["memory"]
+        config.history = values["history"]
         config.pickup = values["pickup"]
         config.min_ttl = values["min_ttl"]
         config.vlan_in_key = values["vlan_in_key"]
@@ -99,6 +106,31 @@ cdef class Core:
         self.state.sums.not_own = values["checksums"] == CHECKSUMS_LIVE
         self.state.checks = ((CHECK_COPIES if values["dedup"] else 0)
                              | (CHECK_SUMS if values["checksums"] != CHECKSUMS_OFF else 0))
+
+    def set_prefixes(self, prefixes):
+        """(packed address, length in bits, overlap policy) of receivers, in any order."""
+        cdef Targets *t = &self.state.targets
+        cdef const uint8_t[:] address
+        cdef int i, k
+        free(t.prefixes)
+        t.n_prefixes = 0
+        t.prefixes = <TargetPrefix *>calloc(len(prefixes) + 1, sizeof(TargetPrefix))
+        if t.prefixes == NULL:
+            raise MemoryError
+        for i, (packed, bits, policy) in enumerate(sorted(prefixes, key=prefix_length)):
+            address = packed
+            for k in range(len(packed)):
+                t.prefixes[i].address[k] = address[k]
+            t.prefixes[i].ip_version = 4 if len(packed) == 4 else 6
+            t.prefixes[i].bits = bits
+            t.prefixes[i].policy = policy
+        t.n_prefixes = <uint32_t>len(prefixes)
+
+    cdef void ask(self, int handler, uint8_t policy, bint by_prefix) noexcept:
+        cdef Targets *t = &self.state.targets
+        t.asked[handler] = policy
+        t.asking |= <uint64_t>(policy != 0 or by_prefix) << handler
+        t.by_prefix |= <uint64_t>by_prefix << handler
 
     def _allocate(self, bytes seed):
         # Entries of flows that are over stay while somebody holds a view: as many again.
@@ -133,6 +165,7 @@ cdef class Core:
             sums_free(&self.state.sums)
             pool_clear(&self.state.pool)
             free(self.state.scratch)
+            free(self.state.targets.prefixes)
         free(self.state)
         free(self.packets)
 

@@ -119,7 +119,7 @@ cdef struct Flow:
     uint8_t sides             # bit mask: which sides its handlers want to read
     uint8_t small[2]          # tiny segments in a row, none waiting for an acknowledgement
     uint8_t list              # LIST_*
-    uint8_t spare8
+    uint8_t policies          # how bytes are kept, four bits for each end (overlap.pxd)
     uint32_t list_next
     uint32_t list_prev
     FlowStats *stats          # NULL: nobody asked for more than what is here (stats.pxd)

@@ -27,6 +27,7 @@ DEFAULTS: dict[str, Any] = {
     "on_embryonic_full": "evict",
     "on_memory_full": "track",
     "memory": 4 << 30,
+    "history": 8192,
     "pickup": True,
     "min_ttl": 0,
     "vlan_in_key": False,
@@ -68,6 +69,7 @@ _RANGES: dict[str, tuple[float, float]] = {
     "community_id_seed": (0, 65535),
     "min_ttl": (0, 255),
     "memory": (0, 1 << 62),
+    "history": (0, 1 << 24),
     "fragment_memory": (0, 1 << 62),
     "fragment_datagrams": (1, 1 << 28),
 }

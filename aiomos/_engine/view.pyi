@@ -12,6 +12,8 @@ class Handler:
     on_gap: int
     on_full: int
     limit: int
+    policy: int
+    by_prefix: bool
     started: int
     failed: int
     def __init__(
@@ -24,6 +26,8 @@ class Handler:
         on_gap: int,
         limit: int,
         on_full: int,
+        policy: int = 0,
+        by_prefix: bool = False,
     ) -> None: ...
 
 class EndpointBase:
@@ -76,6 +80,7 @@ class EndpointBase:
     @property
     def yields_gaps(self) -> bool: ...
     def _wait(self, want: int = 1) -> Awaitable[None]: ...
+    def _configure_policy(self, overlap: int | None, deliver: int | None) -> None: ...
     def _configure(self, limit: int | None, on_gap: int | None, on_full: int | None) -> None: ...
     def _take(self, n: int) -> bytes | None: ...
     def _pass_gap(self) -> tuple[int, int, str] | None: ...

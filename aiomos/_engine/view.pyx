@@ -3,7 +3,7 @@
 cimport cython
 from cpython.bytes cimport PyBytes_AsString, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.ref cimport Py_INCREF
-from libc.stdint cimport int64_t, uint16_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint64_t
 from libc.string cimport memcpy
 
 import ipaddress
@@ -16,7 +16,9 @@ from aiomos._engine.intrinsics cimport likely
 from aiomos._engine.life cimport flow_unpin
 from aiomos._engine.limits cimport (CLIENT, CLOSE_EVICTED, CLOSE_RESET, CLOSE_TIMEOUT,
                                     PROTO_UDP, SERVER)
+from aiomos._engine.overlap cimport DELIVER_ACKED, POLICY_BITS, POLICY_MASK
 from aiomos._engine.pool cimport MEM_OBJECTS, pool_charge
+from aiomos._engine.receive cimport receive_policy
 from aiomos._engine.reading cimport Reading, reading_of
 from aiomos._engine.statsview cimport end_stats
 from aiomos._engine.stream cimport (STREAM_ENDED, STREAM_EOF, STREAM_UNREAD, GapMark,
@@ -47,7 +49,8 @@ STATES = ("CLOSED", "LISTEN", "SYN_SENT", "SYN_RECEIVED", "ESTABLISHED", "FIN_WA
 cdef class Handler:
     """A handler of an app with its options as numbers; see App.tcp for what they mean."""
 
-    def __init__(self, function, name, protocol, start, sides, on_gap, limit, on_full):
+    def __init__(self, function, name, protocol, start, sides, on_gap, limit, on_full, policy=0,
+                 by_prefix=False):
         self.function = function
         self.name = name
         self.protocol = protocol
@@ -56,6 +59,8 @@ cdef class Handler:
         self.on_gap = on_gap
         self.limit = limit
         self.on_full = on_full
+        self.policy = policy
+        self.by_prefix = by_prefix
 
 
 # ---- one end -----------------------------------------------------------------------------
@@ -332,6 +337,19 @@ cdef class EndpointBase(Reader):
     def stop(self):
         """Reads no more of this side: what came and comes is counted, not kept."""
         self.detach()
+
+    def _configure_policy(self, overlap, deliver):
+        """The same, of what all readers of the side share: the last call holds."""
+        cdef Flow *f = self.fl
+        cdef int shift = POLICY_BITS * self.side
+        cdef uint8_t policy = f.policies >> shift & POLICY_MASK
+        if overlap is not None:
+            policy = (policy & DELIVER_ACKED) | <uint8_t>overlap
+        if deliver is not None:
+            policy = (policy & <uint8_t>~DELIVER_ACKED) | <uint8_t>deliver
+        f.policies = (f.policies & <uint8_t>~(POLICY_MASK << shift)) | <uint8_t>(policy << shift)
+        if not f.flags & FLOW_CLOSED:
+            receive_policy(self.core.state, f, self.side, policy)
 
     def _configure(self, limit, on_gap, on_full):
         """Numbers instead of names; None leaves a thing as it is."""

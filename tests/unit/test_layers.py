@@ -24,11 +24,13 @@ SHIM = ROOT / "dpdk_shim"
 
 #: From the lowest to the highest. In `BRIDGE` Python objects and asyncio begin.
 ENGINE_LAYERS: dict[str, str] = {
-    "leaves": "seq be checksum walk limits intrinsics shim bpf flowprobe errors names options",
+    "leaves": "seq overlap be checksum walk limits intrinsics shim bpf flowprobe errors names"
+    " options",
     "storage": "links tunnels udptunnels wire tcpopt pool stream flow flowstats timers flowkey clock"
     " filtertext filterproof",
-    "tables": "flowtable assembler defrag copies sums filters events",
-    "protocol": "state stats life shed fragments admit receive closing handshake tcp udp flowfilters",
+    "tables": "flowtable assembler targets defrag copies sums filters events",
+    "protocol": "state stats life shed fragments admit repeats delivery receive closing handshake tcp"
+    " udp flowfilters",
     "core": "core",
     "bridge": "source probe taskface taskqueue task reading packet statsview view faults packethooks"
     " overlimit feed pump",
