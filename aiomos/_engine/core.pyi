@@ -37,6 +37,7 @@ class Core:
         checksums: str = ...,
         dedup: bool = ...,
         dedup_window: float = ...,
+        tunnel_in_key: bool = ...,
         seed: bytes | None = ...,
     ) -> None: ...
     def set_prefixes(self, prefixes: Sequence[tuple[bytes, int, int]]) -> None: ...
