@@ -10,7 +10,7 @@ from aiomos._engine.admit cimport packet_is_first, packet_is_sound
 from aiomos._engine.closing cimport tcp_close, tcp_timer
 from aiomos._engine.copies cimport copies_free, copies_init
 from aiomos._engine.defrag cimport defrag_clear, defrag_expire, defrag_free, defrag_init
-from aiomos._engine.events cimport ANOMALY_STATUS, EVENT_ANOMALY, HOOK_SENDER
+from aiomos._engine.events cimport ORPHAN_NO_FLOW, ORPHAN_TABLE_FULL
 from aiomos._engine.extra cimport extra_drop, extra_free, extra_init
 from aiomos._engine.flow cimport (FLOW_CLIENT_LOW, FLOW_CLOSED, FLOW_STATS, FLOW_UNLINKED, Flow,
                                   LIST_CLOSED, LIST_EMBRYONIC)
@@ -28,15 +28,16 @@ from aiomos._engine.pool cimport pool_clear, pool_held, pool_init
 from aiomos._engine.shed cimport shed_admit, shed_relieve
 from aiomos._engine.shim cimport aio_frame_copy
 from aiomos._engine.state cimport (C_LOW_TTL, C_TCP_NO_FLOW, CHECK_COPIES, CHECK_SUMS, HOOK_PACKET,
-                                   CoreConfig, event_raise, hook_fn, records_full)
+                                   CoreConfig, hook_fn, records_full)
 from aiomos._engine.stats cimport stats_close, stats_packet
+from aiomos._engine.strays cimport stray, stray_packet
 from aiomos._engine.stream cimport STREAM_TOLD
 from aiomos._engine.sums cimport JUDGED_FIRST, JUDGED_SLOTS, Judged, sums_free, sums_init
 from aiomos._engine.targets cimport TargetPrefix, Targets
 from aiomos._engine.tcp cimport tcp_arrives
 from aiomos._engine.timers cimport wheel_init, wheel_pop, wheel_start, wheel_time
 from aiomos._engine.udp cimport udp_arrives, udp_timer
-from aiomos._engine.wire cimport (WIRE_FRAGMENT, WIRE_NEED_LINEAR, WIRE_PROTECTED, WIRE_TRUNCATED,
+from aiomos._engine.wire cimport (WIRE_FRAGMENT, WIRE_NEED_LINEAR,
                                   WIRE_UDP, wire_decode)
 
 cdef enum:
@@ -369,7 +370,7 @@ cdef void linearise(CoreState *cs, Packet *p) noexcept nogil:
 
 
 cdef bint no_segment(CoreState *cs, Packet *p) noexcept nogil:
-    """What is none by itself: fragments, which may make one whole, and malformed frames.
+    """What is none by itself: fragments, which may make one whole, and everything else.
     False: what was put together has a wrong checksum."""
     cdef int depth = 0
     while (p.status == WIRE_FRAGMENT and depth < FRAGMENT_DEPTH
@@ -378,8 +379,7 @@ cdef bint no_segment(CoreState *cs, Packet *p) noexcept nogil:
     if p.status <= WIRE_UDP:
         flow_key(p, &cs.table.seed, key_scope(cs, p))
         return packet_is_sound(cs, p)
-    if p.status >= WIRE_TRUNCATED and p.status != WIRE_PROTECTED:
-        event_raise(cs, NULL, EVENT_ANOMALY, CLIENT, HOOK_SENDER, ANOMALY_STATUS + p.status, 0, 0)
+    stray_packet(cs, p)
     return True
 
 
@@ -433,10 +433,17 @@ cdef Flow *open_for(CoreState *cs, Packet *p) noexcept nogil:
         sender = tcp_may_open(cs, p)
         if sender < 0:
             cs.counters[C_TCP_NO_FLOW] += 1
+            stray(cs, ORPHAN_NO_FLOW)
             return NULL
-    if not shed_admit(cs, p):
-        return NULL
-    return flow_open(cs, p, sender)
+    return admit(cs, p, sender)
+
+
+cdef Flow *admit(CoreState *cs, Packet *p, int sender) noexcept nogil:
+    """A flow, if the bounds on flows let it in."""
+    cdef Flow *f = flow_open(cs, p, sender) if shed_admit(cs, p) else NULL
+    if f == NULL:
+        stray(cs, ORPHAN_TABLE_FULL)
+    return f
 
 
 cdef void reopen(CoreState *cs, Flow *old, Packet *p, int s) noexcept nogil:
@@ -449,7 +456,7 @@ cdef void reopen(CoreState *cs, Flow *old, Packet *p, int s) noexcept nogil:
         old.h[s].packets -= 1        # it counts for the new one
     tcp_close(cs, old, CLOSE_REUSED)
     flow_forget(cs, old)
-    f = flow_open(cs, p, SERVER if answered else CLIENT) if shed_admit(cs, p) else NULL
+    f = admit(cs, p, SERVER if answered else CLIENT)
     if f == NULL:
         return
     s = end_of(f, p)

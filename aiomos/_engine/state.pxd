@@ -103,9 +103,10 @@ cdef enum:
     C_UNACKED_BYTES = 37      # handed out before their acknowledgement: the store was full
     C_POLICY_CONFLICT = 38    # handlers that asked for another policy than their flow has
     C_EVENTS_LOST = 39        # not queued for a coroutine that does not take them
-    C_BAD_CHECKSUM = 40       # packets that nobody received: not let in
-    C_DUPLICATES = 41         # copies of a packet taken a moment ago (option dedup)
-    COUNTERS = 42
+    C_ICMP_ERRORS = 40        # that quote a packet of a flow
+    C_BAD_CHECKSUM = 41       # packets that nobody received: not let in
+    C_DUPLICATES = 42         # copies of a packet taken a moment ago (option dedup)
+    COUNTERS = 43
 
 # CoreState.checks (admit.pxd)
 cdef enum:
