@@ -40,6 +40,8 @@ COUNTERS = (
     "low_ttl",
     "unacked_bytes",
     "overlap_conflict",
+    "events_lost",
+    "icmp_errors",
 )
 
 #: Of reassembly (defrag.pxd).

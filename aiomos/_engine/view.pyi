@@ -3,6 +3,8 @@
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
+from aiomos._engine.eventbridge import EventBridge
+
 class Handler:
     function: Callable[..., Any]
     name: str
@@ -66,6 +68,8 @@ class EndpointBase:
     @property
     def retransmissions(self) -> int: ...
     @property
+    def icmp_errors(self) -> int: ...
+    @property
     def gaps(self) -> int: ...
     @property
     def fin_seen(self) -> bool: ...
@@ -96,6 +100,8 @@ class FlowBase:
     handler: Handler
     context: Any
     def bypass(self) -> None: ...
+    @property
+    def _events(self) -> EventBridge | None: ...
     @property
     def id(self) -> int: ...
     @property

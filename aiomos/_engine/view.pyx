@@ -459,6 +459,12 @@ cdef class EndpointBase(Reader):
         return self.fl.retransmissions[self.side]
 
     @property
+    def icmp_errors(self):
+        """ICMP errors that quoted a packet of this end."""
+        cdef const Extra *e = extra_of(&self.core.state.extras, self.fl)
+        return 0 if e == NULL else e.icmp_errors[self.side]
+
+    @property
     def gaps(self):
         """Holes in what this end sent that were given up."""
         return self.fl.gaps[self.side]
@@ -576,9 +582,17 @@ cdef class FlowBase:
         return self.datagram()
 
     def bypass(self):
-        """Ends this handler's interest: no more of the flow's bytes are kept for it."""
+        """Ends this handler's interest: no more of the flow's bytes are kept for it, and it is
+        told no more events."""
         self.client.detach()
         self.server.detach()
+        if self.core.events is not None:
+            self.core.events.unsubscribe(self, None, 0xFFFFFFFF)
+
+    @property
+    def _events(self):
+        """The event bridge; None: the run is over."""
+        return self.core.events
 
     # -- what is known --
 

@@ -29,17 +29,17 @@ ENGINE_LAYERS: dict[str, str] = {
     "storage": "links tunnels udptunnels wire tcpopt pool stream flow flowstats timers flowkey clock"
     " filtertext filterproof",
     "tables": "flowscope extra flowtable assembler targets defrag filters events",
-    "protocol": "state stats life shed fragments repeats delivery receive closing handshake tcp udp"
+    "protocol": "state stats life icmp strays shed fragments repeats delivery receive closing handshake tcp udp"
     " flowfilters",
     "core": "core",
     "bridge": "source probe taskface taskqueue task reading packet statsview view faults packethooks"
-    " overlimit feed pump",
+    " overlimit feed eventmake eventqueue eventrun subscription eventbridge pump",
     "test hooks": "_testing _resume _check _fuzzheaders _fuzzframes _fuzz",
 }
 #: What users read.
 PYTHON_LAYERS: dict[str, str] = {
-    "vocabulary": "events _options _tunnel",
-    "objects": "_stats _community_id _endpoint _flow _packet _summary _progress",
+    "vocabulary": "events _options _tunnel _kinds _functions",
+    "objects": "_stats _community_id _endpoint _eventstream _flow _packet _summary _progress",
     "declarations": "_app _inflight _replay_loop",
     "runner": "_runner _loader flows",
     "public names": "__init__",
