@@ -189,13 +189,13 @@ def flows(
     policy: Overlap | None, **options: Any,
 ) -> None:  # fmt: skip
     """List the connections of captures, in order of their first packets."""
-    from aiomos.flows import make_app, writer_of
+    from aiomos.flows import OPTIONS, make_app, writer_of
 
     with _errors_in_one_line(), _output(out) as stream:
         app = make_app(
             writer_of(format, stream), digest=digest, udp=udp, stats=stats, policy=policy
         )
-        _replay(app, list(files), None, 0, **options)
+        _replay(app, list(files), None, 0, **OPTIONS, **options)
 
 
 def _replay(

@@ -66,7 +66,7 @@ DEFRAG = (
 DEFRAG_LOST = DEFRAG[4:]
 
 #: Whom memory is charged to, in the order of pool.pxd; `Core.usage()` adds "_bytes".
-MEMORY = ("reader", "early", "history", "fragment", "stats", "object")
+MEMORY = ("reader", "early", "fragment", "stats", "object")
 
 STATUSES = (
     "tcp",
