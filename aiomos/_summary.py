@@ -64,6 +64,8 @@ class Summary:
         count = self.counters.get
         said = {
             "packets malformed": self.malformed,
+            "packets with a wrong checksum": count("bad_checksum", 0),
+            "packets that came twice": count("duplicates", 0),
             "fragmented datagrams given up": self.fragments_lost,
             "gaps in streams": count("gaps", 0),
             "bytes lost because a handler did not read them (limit=)": count(

@@ -42,6 +42,8 @@ COUNTERS = (
     "overlap_conflict",
     "events_lost",
     "icmp_errors",
+    "bad_checksum",
+    "duplicates",
 )
 
 #: Of reassembly (defrag.pxd).
