@@ -1,0 +1,136 @@
+"""Stimuli that every part of aiomos must survive, by number: which test shows each, and which are
+not due yet.
+
+A test claims a row in its docstring, as "row 7", "rows 7 and 8" or "rows 48-50" (hostile traffic,
+below), or as "mOS row 3" (crafted cases in which the public mOS release fails). The list is held
+against the tests by unit/test_cases.py.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+#: Hostile and broken traffic.
+ROWS = {
+    1: "segment with a bad checksum carrying decoy bytes",
+    2: "decoy with a TTL that ends before the host",
+    3: "flags that no stack sends: none, SYN+FIN, FIN+RST, Xmas; data without ACK",
+    4: "data right of the window, and wholly old data",
+    5: "decoy with an old timestamp (PAWS)",
+    6: "resets: wrong number, in the window, exact, with an invalid timestamp",
+    7: "reset before all data was acknowledged",
+    8: "FIN at a wrong number, FIN again, data after FIN",
+    9: "reset right after the SYN",
+    10: "data on SYN, Fast Open, data on SYN refused",
+    11: "split handshakes of four and five segments",
+    12: "several SYN-ACKs with different numbers",
+    13: "SYN again with another initial number",
+    14: "ports used again in TIME_WAIT and on a live connection",
+    15: "exact duplicates",
+    16: "same numbers, other bytes (Quantum Insert)",
+    17: "exact overlap before the acknowledgement, delivered when acknowledged",
+    18: "the overlap vectors, every policy, every initial number",
+    19: "urgent data, every policy",
+    20: "very small segments, alternating and at random",
+    21: "segments over the MSS, Ethernet padding, bytes beyond the IP length",
+    22: "capture cut at a snap length",
+    23: "window scale over 14, options of length 0, empty SACK",
+    24: "sequence wrap within data, transfers over 4 GiB",
+    25: "decoys with MD5 option, with a data offset of 10 and a bad checksum",
+    26: "a segment that only the capture lost",
+    27: "acknowledgement seen before its data",
+    28: "HTTP: gaps in bodies",
+    29: "HTTP: gap in the headers of a pipelined connection",
+    30: "one side visible",
+    31: "one-sided parser of a request and response protocol",
+    32: "first packet in the middle, by policy",
+    33: "misleading port and missing SYN",
+    34: "both directions on different queues",
+    35: "VLAN tag on one direction, QinQ, tunnels: one flow or two",
+    36: "a flood of segments above one hole",
+    37: "packets twice, from a mirror of both ports",
+    38: "a flood of SYNs",
+    39: "a flood of handshakes without data",
+    40: "addresses that collide in the hash",
+    41: "exceptions of the engine by packet number and policy",
+    42: "slow handler on a large flow",
+    43: "handler that never returns, swallows its cancellation, raises, blocks",
+    44: "holds",
+    45: "rewriting that changes lengths",
+    46: "worker killed, exceptions in a storm, reload under load",
+    47: "clocks: backwards, a jump, equal stamps, 2038",
+    48: "fragments that overlap",
+    49: "fragments twice",
+    50: "fragments of one ID and different protocols",
+    51: "fragments of more than 64 KiB",
+    52: "nine fragments and more",
+    53: "tiny first fragment, atomic fragments, chains of extension headers",
+    54: "a flood of fragments",
+    55: "names of fragment anomalies",
+}
+
+#: Rows for which no test is due yet, and what they wait for.
+NOT_DUE = {
+    28: "protocol readers",
+    29: "protocol readers",
+    31: "protocol readers",
+    34: "several workers",
+    41: "inline",
+    42: "handlers of a later version: priorities between flows",
+    43: "handlers of a later version: the stall detector",
+    44: "inline",
+    45: "inline",
+    46: "several workers",
+}
+
+#: Crafted cases in which the public mOS release fails.
+MOS_ROWS = {
+    1: "first four segments late, 50 kB in order behind them",
+    2: "flows that open and close within one burst, at several burst sizes",
+    3: "separate FIN after the data was read",
+    4: "SYN with an option of length 0",
+    5: "reset a million bytes outside the window",
+    6: "data with an old timestamp",
+    7: "data on SYN",
+    8: "new SYN on a live or closing tuple",
+    9: "FIN before a late segment",
+    10: "old retransmission with other content",
+    11: "one old active flow in front of idle ones",
+    12: "many flows in TIME_WAIT",
+    13: "IP total length beyond the frame, header length under five words",
+    14: "IPv6, VLAN, fragments, mid-stream",
+    15: "a match completed by a packet, inline",
+}
+MOS_NOT_DUE = {15: "inline"}
+
+_NUMBERS = r"(\d+(?:\s*(?:,\s*(?:and\s+)?|and|to|-)\s*\d+)*)"
+_ROW = re.compile(rf"(mOS\s+)?\brows?\s+{_NUMBERS}", re.IGNORECASE)
+_RANGE = re.compile(r"(\d+)\s*(?:to|-)\s*(\d+)")
+
+
+def numbers_in(text: str) -> Iterator[int]:
+    """``7, 9 and 48-50`` as 7, 9, 48, 49, 50."""
+    for low, high in _RANGE.findall(text):
+        yield from range(int(low), int(high) + 1)
+    yield from map(int, re.findall(r"\d+", text))
+
+
+def claims_of(docstring: str) -> Iterator[tuple[bool, int]]:
+    """(whether it is a row of mOS, number) of every row that a docstring names."""
+    for mos, numbers in _ROW.findall(docstring):
+        for number in numbers_in(numbers):
+            yield bool(mos), number
+
+
+def claims(folder: Path) -> Iterator[tuple[bool, int, str]]:
+    """Every row that a test of a folder claims, with the test's name."""
+    for path in sorted(folder.rglob("test_*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name.startswith(
+                "test_"
+            ):
+                for mos, number in claims_of(ast.get_docstring(node) or ""):
+                    yield mos, number, f"{path.name}::{node.name}"
