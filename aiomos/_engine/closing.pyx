@@ -4,6 +4,8 @@ Names as in tcp.pyx: `s` is the end that sent the segment, `snd` its half, `rcv`
 """
 from libc.stdint cimport int64_t, uint32_t
 
+from aiomos._engine.events cimport (ANOMALY_BAD_RESET, ANOMALY_RIGHT_OF_WINDOW, DIFFERS_NO,
+                                    EVENT_FIN, EVENT_RESET, EVENT_RETRANSMISSION)
 from aiomos._engine.flow cimport (FLOW_CLOSED, FLOW_ESTABLISHED, FLOW_OPEN, HALF_ACKING,
                                   HALF_CLAIMED, HALF_FIN, HALF_FIN_ACKED, HALF_FIN_DONE, HALF_RST,
                                   HALF_SYNCED, Half, TCP_CLOSE_WAIT, TCP_CLOSED, TCP_CLOSING,
@@ -11,18 +13,21 @@ from aiomos._engine.flow cimport (FLOW_CLOSED, FLOW_ESTABLISHED, FLOW_OPEN, HALF
                                   TCP_TIME_WAIT)
 from aiomos._engine.life cimport flow_arm, flow_close, flow_forget
 from aiomos._engine.limits cimport ACK, CLIENT, CLOSE_FIN, CLOSE_RESET, CLOSE_TIMEOUT, SERVER
-from aiomos._engine.receive cimport receive_fin, receive_flush, receive_held, receive_hole_due
+from aiomos._engine.receive cimport (receive_fin, receive_flush, receive_held, receive_hole_due,
+                                     receive_shown)
 from aiomos._engine.seq cimport seq_ge, seq_gt, seq_le, seq_lt
 from aiomos._engine.state cimport (C_TCP_BAD_RST, C_TCP_OUTSIDE_WINDOW, count_retransmission,
-                                   set_state)
+                                   event_raise, hook_of, refuse, set_state)
 
 
 # ---- second check: RST (RFC 5961 section 3.2) --------------------------------------------
 
-cdef void rst_arrives(CoreState *cs, Flow *f, Packet *p, int s) noexcept nogil:
+cdef void rst_arrives(CoreState *cs, Flow *f, Packet *p, int s, bint timely) noexcept nogil:
+    cdef bint valid = timely and rst_valid(f, p, s)
     f.h[s].flags |= HALF_RST
-    if not rst_valid(f, p, s):
-        cs.counters[C_TCP_BAD_RST] += 1
+    event_raise(cs, f, EVENT_RESET, s, hook_of(cs, s), valid, 0, 0)
+    if not valid:
+        refuse(cs, f, s, ANOMALY_BAD_RESET, C_TCP_BAD_RST, 0)
         return
     tcp_close(cs, f, CLOSE_RESET)
 
@@ -32,6 +37,7 @@ cdef bint rst_valid(const Flow *f, const Packet *p, int s) noexcept nogil:
 
     The next number is what the receiver expects; a tap may have missed what lies before
     it (then it is the highest that the sender used), or not have seen its acknowledgement.
+    In the window but elsewhere, it would be challenged (RFC 5961); the connection lives.
     """
     cdef const Half *snd = &f.h[s]
     cdef const Half *rcv = &f.h[1 - s]
@@ -43,31 +49,53 @@ cdef bint rst_valid(const Flow *f, const Packet *p, int s) noexcept nogil:
             or (rcv.flags & HALF_ACKING and p.seq == rcv.ack))
 
 
-cdef void fin_arrives(CoreState *cs, Flow *f, Packet *p, int s) noexcept nogil:
+# ---- eighth: FIN -------------------------------------------------------------------------
+
+cdef void fin_sent(CoreState *cs, Flow *f, Packet *p, int s) noexcept nogil:
     cdef Half *snd = &f.h[s]
     cdef const Half *rcv = &f.h[1 - s]
     cdef uint32_t fin = p.seq + p.payload_len
     if snd.flags & HALF_FIN:
         if fin == f.fin[s] and not p.payload_len:
-            count_retransmission(cs, f, s)
+            fin_again(cs, f, s)
         return
     if snd.flags & HALF_CLAIMED and f.fin[s] == snd.nxt and fin + 1 == snd.nxt:
         snd.nxt -= 1            # its peer's ACK of it came first, and it was taken for a byte
         snd.offset -= 1
     if seq_lt(fin, snd.nxt) or (rcv.flags & HALF_ACKING and seq_gt(fin, rcv.edge)):
-        cs.counters[C_TCP_OUTSIDE_WINDOW] += 1
+        refuse(cs, f, s, ANOMALY_RIGHT_OF_WINDOW, C_TCP_OUTSIDE_WINDOW, 0)
         return
+    note_fin(cs, f, s, fin)
+
+
+cdef void note_fin(CoreState *cs, Flow *f, int s, uint32_t fin) noexcept nogil:
+    """The sender's stack: it has closed."""
+    cdef Half *snd = &f.h[s]
     f.fin[s] = fin
     snd.flags |= HALF_FIN
     receive_held(f, s, fin)     # early bytes beyond it will never be next
     f.flags &= ~<uint32_t>FLOW_OPEN
     if seq_ge(fin, snd.top):
         snd.top = fin + 1
+    event_raise(cs, f, EVENT_FIN, s, hook_of(cs, s), snd.offset + (fin - snd.nxt), 0, 0)
     set_state(cs, f, s, TCP_LAST_ACK if snd.state == TCP_CLOSE_WAIT else TCP_FIN_WAIT_1)
+
+
+cdef void fin_received(CoreState *cs, Flow *f, int s) noexcept nogil:
+    """The receiver's stack, once all before the FIN is there; and it may have acknowledged it."""
+    if not f.h[s].flags & HALF_FIN:
+        return
+    receive_shown(cs, f, s)
     receive_fin(cs, f, s)
-    if rcv.flags & HALF_ACKING and seq_gt(rcv.ack, fin):
+    if f.h[1 - s].flags & HALF_ACKING and seq_gt(f.h[1 - s].ack, f.fin[s]):
         fin_acked(cs, f, s)
     flow_arm(cs, f, cs.now + cs.config.closing_ns)
+
+
+cdef void fin_again(CoreState *cs, Flow *f, int s) noexcept nogil:
+    count_retransmission(cs, f, s)
+    event_raise(cs, f, EVENT_RETRANSMISSION, s, hook_of(cs, s),
+                f.h[s].offset + (f.fin[s] - f.h[s].nxt), 0, DIFFERS_NO)
 
 
 cdef void fin_acked(CoreState *cs, Flow *f, int side) noexcept nogil:
@@ -87,6 +115,8 @@ cdef void close_if_done(CoreState *cs, Flow *f) noexcept nogil:
             and f.h[0].flags & f.h[1].flags & HALF_FIN_DONE):
         tcp_close(cs, f, CLOSE_FIN)
 
+
+# ---- from outside ------------------------------------------------------------------------
 
 cdef void tcp_close(CoreState *cs, Flow *f, uint8_t reason) noexcept nogil:
     if f.flags & FLOW_CLOSED:

@@ -22,6 +22,7 @@ cdef enum:
     HALF_CLAIMED = 0x400      # without FIN: Flow.fin is where the peer's ACK alone put nxt
     HALF_TIMESTAMPS = 0x800   # its segments carry timestamps; ts_recent holds
     HALF_STARTED = 0x1000     # its ConnectionStart was told
+    HALF_AWAY = 0x2000        # not heard for long while its peer goes on: its peer is believed
 # Flow.flags.
 cdef enum:
     FLOW_OPEN = 0x0001        # both SYNs acknowledged, no FIN and no RST yet: the fast path
@@ -37,6 +38,10 @@ cdef enum:
     FLOW_OTHER_ISN = 0x1000   # other_isn holds, of the client (0x1000) or the server (0x2000)
     FLOW_PAWS = 0x4000        # both ends use timestamps: older ones are refused (RFC 7323)
     FLOW_GUESSED = 0x8000     # nothing seen so far says which end is the client
+    FLOW_CLAIM = 0x10000      # claim holds, of the client (0x10000) or the server (0x20000)
+    FLOW_LEARNING = 0x40000   # whether timestamps are used shows as segments come
+    FLOW_BEGUN = 0x80000      # a handler has begun: the ends keep their names
+    FLOW_FLIPPED = 0x100000   # they changed them once
     FLOW_DYING = 0x0400       # unlinked in this burst; records may still name it
 
 # Endpoint states (RFC 9293 section 3.3.2).
@@ -106,5 +111,7 @@ cdef struct Flow:
     uint8_t reuse_scale
     uint8_t sides             # bit mask: which sides its handlers want to read
     uint8_t small[2]          # tiny segments in a row, none waiting for an acknowledgement
-    uint16_t spare16
-    uint64_t spare[3]         # 320 bytes in all: the hot part lies in exactly two cache lines
+    uint16_t claim_packets    # of the other end when the claim was first made
+    uint32_t claim            # an acknowledgement by one end that its peer could not yet have ...
+    uint32_t claim_ms         # ... made true, and when (low bits of engine time)
+    uint64_t spare[2]         # 320 bytes in all: the hot part lies in exactly two cache lines

@@ -2,13 +2,14 @@
 from libc.stdint cimport uint16_t
 from libc.string cimport memcpy
 
+from aiomos._engine.events cimport EVENT_END, HOOK_RECEIVER, HOOK_TIMER
 from aiomos._engine.flow cimport (FLOW_CLIENT_LOW, FLOW_CLOSED, FLOW_DYING, FLOW_OPEN,
                                   FLOW_UNLINKED)
 from aiomos._engine.flowtable cimport table_add, table_release, table_unlink
 from aiomos._engine.limits cimport CLIENT, SERVER
 from aiomos._engine.state cimport (C_FLOWS, C_FLOWS_CLOSED, C_MEMORY, C_TABLE_FULL,
                                    HOOK_FLOW_END, HOOK_FLOW_START, RECORD_CLOSE, RECORD_SIDE,
-                                   RECORD_START, Record, hook_fn, record_add)
+                                   RECORD_START, Record, event_raise, hook_fn, record_add)
 from aiomos._engine.stream cimport (STREAM_ENDED, STREAM_STOPPED, STREAM_TOLD, Stream,
                                     stream_drop, stream_end, stream_new)
 from aiomos._engine.timers cimport wheel_arm, wheel_disarm
@@ -110,6 +111,9 @@ cdef void flow_close(CoreState *cs, Flow *f, uint8_t reason) noexcept nogil:
         end_stream(cs, f, side)
     call_hook(cs, HOOK_FLOW_END, f, NULL, reason)
     record_add(cs, f, RECORD_CLOSE, reason)
+    if f != cs.watched:          # else after the packet that ends it
+        event_raise(cs, f, EVENT_END, 0, HOOK_TIMER if cs.packet == NULL else HOOK_RECEIVER,
+                    reason, 0, 0)
     flow_arm(cs, f, f.last_ns + cs.config.linger_ns)
 
 

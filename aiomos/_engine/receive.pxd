@@ -14,6 +14,8 @@ cdef void receive_text(CoreState *cs, Flow *f, Packet *p, int s, uint32_t seq,
                        bint hold) noexcept nogil
 # The peer acknowledged up to ack, and not all of that was seen.
 cdef void receive_acked(CoreState *cs, Flow *f, int s, uint32_t ack) noexcept nogil
+# s has shown more of what it sent: what its peer had acknowledged of it before counts now.
+cdef void receive_shown(CoreState *cs, Flow *f, int s) noexcept nogil
 # A FIN was noted in the half of s: the end, once everything before it is here.
 cdef void receive_fin(CoreState *cs, Flow *f, int s) noexcept nogil
 # Forgets held bytes from seq on.

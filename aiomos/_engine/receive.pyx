@@ -3,6 +3,7 @@ from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t
 
 from aiomos._engine.assembler cimport (ASM_DIFFERS, ASM_LIMIT, ASM_NEW, asm_add, asm_drain,
                                        asm_first, asm_truncate)
+from aiomos._engine.events cimport ANOMALY_DATA_AFTER_FIN, ANOMALY_RIGHT_OF_WINDOW
 from aiomos._engine.flow cimport (FLOW_DATA, FLOW_ESTABLISHED, HALF_ACKING, HALF_CLAIMED, HALF_FIN,
                                   HALF_FIN_DONE, HALF_SEEN, Half, TCP_CLOSE_WAIT, TCP_CLOSING,
                                   TCP_ESTABLISHED, TCP_FIN_WAIT_1, TCP_FIN_WAIT_2, TCP_TIME_WAIT)
@@ -13,7 +14,7 @@ from aiomos._engine.limits cimport (GAP_ACKED_UNSEEN, GAP_LOST, GAP_MEMORY,
 from aiomos._engine.seq cimport seq_diff, seq_ge, seq_gt, seq_lt
 from aiomos._engine.state cimport (C_GAP_BYTES, C_GAPS, C_MEMORY, C_TCP_BEYOND_FIN,
                                    C_TCP_DIFFERING, C_TCP_OUT_OF_ORDER, C_TCP_OUTSIDE_WINDOW,
-                                   START_DATA, count_retransmission, set_state)
+                                   START_DATA, anomaly, count_retransmission, set_state)
 from aiomos._engine.stream cimport (STREAM_EOF, Span, Stream, span_cut_front, stream_append,
                                     stream_gap)
 
@@ -56,14 +57,14 @@ cdef bint fit(CoreState *cs, Flow *f, Text *t, int s) noexcept nogil:
     if rcv.flags & HALF_ACKING:
         over = seq_diff(t.seq + t.length, rcv.edge)
         if unlikely(over > 0):
-            cs.counters[C_TCP_OUTSIDE_WINDOW] += 1
+            anomaly(cs, f, s, ANOMALY_RIGHT_OF_WINDOW, C_TCP_OUTSIDE_WINDOW, over)
             if <uint32_t>over >= t.length:
                 return False
             cut_back(t, over)
     if unlikely(snd.flags & HALF_FIN):
         over = seq_diff(t.seq + t.length, f.fin[s])
         if over > 0:
-            cs.counters[C_TCP_BEYOND_FIN] += 1
+            anomaly(cs, f, s, ANOMALY_DATA_AFTER_FIN, C_TCP_BEYOND_FIN, over)
             if <uint32_t>over >= t.length:
                 return False
             cut_back(t, over)
@@ -76,7 +77,7 @@ cdef void receive_text(CoreState *cs, Flow *f, Packet *p, int s, uint32_t seq,
     cdef Text t
     cdef int32_t ahead
     text_of(&t, cs, p, seq)
-    if not fit(cs, f, &t, s):
+    if not hold and not fit(cs, f, &t, s):
         return
     ahead = seq_diff(t.seq, snd.nxt)
     if unlikely(ahead < 0):
@@ -93,7 +94,7 @@ cdef void receive_text(CoreState *cs, Flow *f, Packet *p, int s, uint32_t seq,
     elif f.stream[s] != NULL:
         keep_early(cs, f, &t, s)
     else:
-        pass_over(f, &t, s)
+        pass_over(cs, f, &t, s)
 
 
 cdef inline void data_begins(CoreState *cs, Flow *f) noexcept nogil:
@@ -183,11 +184,13 @@ cdef void keep_early(CoreState *cs, Flow *f, Text *t, int s) noexcept nogil:
         start_grace(cs, f, s, f.h[1 - s].ack, cs.config.reorder_grace_ns)
 
 
-cdef void pass_over(Flow *f, const Text *t, int s) noexcept nogil:
+cdef void pass_over(CoreState *cs, Flow *f, const Text *t, int s) noexcept nogil:
     """A hole on a side that is counted, not kept: its bytes are counted when the receiver
     acknowledges them (receive_acked); a receiver that is not seen never will."""
     if not f.h[1 - s].flags & HALF_SEEN:
         advance(&f.h[s], t.seq + t.length - f.h[s].nxt)
+    else:
+        receive_shown(cs, f, s)
 
 
 # ---- holes -------------------------------------------------------------------------------
@@ -195,6 +198,7 @@ cdef void pass_over(Flow *f, const Text *t, int s) noexcept nogil:
 cdef void receive_acked(CoreState *cs, Flow *f, int s, uint32_t ack) noexcept nogil:
     cdef Half *snd = &f.h[s]
     if f.stream[s] != NULL:
+        receive_release(cs, f, s)        # bytes held until somebody acknowledges them
         start_grace(cs, f, s, ack, cs.config.reorder_grace_ns)
         return
     if snd.flags & HALF_FIN and seq_gt(ack, f.fin[s]):
@@ -203,6 +207,13 @@ cdef void receive_acked(CoreState *cs, Flow *f, int s, uint32_t ack) noexcept no
         advance(snd, ack - snd.nxt)
         claimed(f, s)
     receive_fin(cs, f, s)
+
+
+cdef void receive_shown(CoreState *cs, Flow *f, int s) noexcept nogil:
+    cdef const Half *snd = &f.h[s]
+    cdef const Half *rcv = &f.h[1 - s]
+    if rcv.flags & HALF_ACKING and seq_gt(rcv.ack, snd.nxt) and not snd.flags & HALF_FIN_DONE:
+        receive_acked(cs, f, s, snd.top if seq_gt(rcv.ack, snd.top) else rcv.ack)
 
 
 cdef inline void claimed(Flow *f, int s) noexcept nogil:
@@ -215,6 +226,8 @@ cdef inline void claimed(Flow *f, int s) noexcept nogil:
 cdef void start_grace(CoreState *cs, Flow *f, int s, uint32_t ack, int64_t grace) noexcept nogil:
     """The hole in front becomes a gap when this time has gone by and it is still there."""
     cdef Stream *st = f.stream[s]
+    if seq_gt(ack, f.h[s].top):
+        ack = f.h[s].top        # what it has not shown itself is not missed yet
     if st.grace_due or not seq_gt(ack, f.h[s].nxt):
         return
     if f.h[s].flags & HALF_FIN and ack == f.fin[s] + 1 and f.h[s].nxt == f.fin[s]:

@@ -27,7 +27,7 @@ ENGINE_LAYERS: dict[str, str] = {
     "leaves": "seq be limits intrinsics shim bpf flowprobe errors names",
     "storage": "wire tcpopt pool stream flow timers flowkey clock filtertext filterproof",
     "tables": "flowtable assembler filters events",
-    "protocol": "state life receive closing handshake tcp udp flowfilters",
+    "protocol": "state life receive checks closing handshake tcp udp flowfilters",
     "core": "core",
     "bridge": "source probe taskface taskqueue task packet view pump",
     "test hooks": "_testing _resume",
