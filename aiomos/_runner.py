@@ -248,14 +248,14 @@ def _handler(rule: FlowRule) -> Handler:
     )
 
 
-def _report(flow: Flow | None, error: BaseException) -> None:
-    """A handler raised: say where, and go on without it."""
+def _report(flow: Flow | None, error: BaseException, name: str) -> None:
+    """A function of the app raised: say where, and go on without it."""
     if flow is None:
-        log.error("a packet handler failed", exc_info=error)
+        log.error("handler %s failed", name, exc_info=error)
         return
     log.error(
         "handler %s failed on %r at client offset %d, server offset %d",
-        flow.handler.name,
+        name,
         flow,
         flow.client.offset,
         flow.server.offset,

@@ -182,8 +182,8 @@ def _refuse_unknown_link(summary: Summary, name: str) -> None:
     """A capture of which not one frame could be decoded for its link type is no input."""
     unknown = summary.counters.get("unknown_link_type", 0)
     if unknown and unknown == summary.processed:
-        raise SourceError(f"{name}: unknown link type; Ethernet, Linux cooked, raw IP and "
-                          "loopback captures are read")  # fmt: skip
+        raise SourceError(f"{name}: unknown link type; Ethernet, 802.11, PPP, HDLC, FDDI, "
+                          "Linux cooked, raw IP and loopback captures are read")  # fmt: skip
 
 
 def _warn_about_end(summary: Summary, strict: bool) -> int:

@@ -59,7 +59,7 @@ def resume_ns(read_to_end, flow_class, endpoint_class, int resumes, int burst, b
     for task in tasks:
         task.step()
     began = time.process_time_ns()
-    for _turn in range(resumes // burst):
+    for _ in range(resumes // burst):
         for view in views:
             stream_append_bytes(view.client.fl.stream[CLIENT],
                                 <const uint8_t *>PyBytes_AS_STRING(chunk), PyBytes_GET_SIZE(chunk))

@@ -19,6 +19,7 @@ def decode(
     *,
     tag: int = 0,
     seed: bytes = b"",
+    without: Iterable[str] = (),
     link_type: int = 1,
     cap_len: int | None = None,
     wire_len: int | None = None,

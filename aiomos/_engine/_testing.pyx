@@ -12,6 +12,7 @@ from libc.string cimport memcpy, memset
 from itertools import pairwise
 
 from aiomos._engine import names
+from aiomos._engine.core import decoder_mask
 from aiomos._engine.assembler cimport asm_add, asm_drain, asm_truncate
 from aiomos._engine.clock cimport Clock, clock_needs_next, clock_step
 from aiomos._engine.core cimport Core
@@ -35,8 +36,8 @@ from aiomos._engine.timers cimport (Wheel, wheel_arm, wheel_disarm, wheel_init, 
                                     wheel_start)
 from aiomos._engine.udp cimport DatagramHeader
 from aiomos._engine.view import STATES
-from aiomos._engine.wire cimport (WIRE_OTHER, WIRE_UDP, Packet, packet_dst, packet_src,
-                                  wire_decode)
+from aiomos._engine.wire cimport (DECODE_ALL, WIRE_OTHER, WIRE_UDP, Packet, Tunnel, packet_dst,
+                                  packet_src, wire_decode)
 
 ASM_NEW, ASM_DUPLICATE, ASM_DIFFERS, ASM_LIMIT = 1, 2, 4, 8
 FLOW_SIZE = sizeof(Flow)
@@ -104,17 +105,19 @@ def seq_compare(uint32_t a, uint32_t b):
     return seq_diff(a, b), seq_lt(a, b), seq_le(a, b), seq_gt(a, b), seq_ge(a, b)
 
 
-def decode(data, *, uint16_t tag=0, bytes seed=b"", **meta):
+def decode(data, *, uint16_t tag=0, bytes seed=b"", without=(), **meta):
     """What wire_decode() makes of a frame, with its key when it has one; fields as a dict."""
     cdef FrameBox box = FrameBox(data, **meta)
     cdef Packet p
     cdef KeySeed key
     memset(&p, 0, sizeof(Packet))
-    wire_decode(&p, &box.frame, box.frame.data, box.frame.head_len)
+    wire_decode(&p, &box.frame, box.frame.data, box.frame.head_len,
+                decoder_mask(set(names.DECODERS).difference(without)))
     found = {
         "status": names.STATUSES[p.status], "ip_version": p.ip_version,
         "protocol": p.protocol, "ether_type": p.ether_type,
         "vlan": [p.vlan[i] for i in range(p.n_vlan)], "ethernet": p.link != NULL,
+        "tunnels": [tunnel_told(&p.tunnel[i]) for i in range(p.n_tunnels)],
     }
     if p.ip != NULL:
         size = 4 if p.ip_version == 4 else 16
@@ -133,6 +136,16 @@ def decode(data, *, uint16_t tag=0, bytes seed=b"", **meta):
             found.update(seq=p.seq, ack=p.ack, flags=p.flags, window=p.window,
                          options=PyBytes_FromStringAndSize(<const char *>p.l4 + 20, p.l4_len - 20))
     return found
+
+
+cdef tuple tunnel_told(const Tunnel *t):
+    """(kind, id or None, outer source, outer destination)"""
+    cdef int at = 12 if t.ip_version == 4 else 8, size = 4 if t.ip_version == 4 else 16
+    ends = [b"", b""]
+    if t.ip != NULL:
+        ends = [PyBytes_FromStringAndSize(<const char *>t.ip + at + i * size, size)
+                for i in range(2)]
+    return names.DECODERS[t.kind], t.id if t.has_id else None, *ends
 
 
 def parse_options(bytes data):
@@ -265,7 +278,7 @@ cdef class TableHook:
             p.k0, p.hash = what
             p.ip_version = 4
             return
-        wire_decode(p, &box.frame, box.frame.data, box.frame.head_len)
+        wire_decode(p, &box.frame, box.frame.data, box.frame.head_len, DECODE_ALL)
         flow_key(p, &self.table.seed, 0)
 
     def add(self, what):

@@ -6,6 +6,7 @@ import os
 
 from aiomos._engine import names
 from aiomos._engine.closing cimport tcp_close, tcp_timer
+from aiomos._engine.errors import ConfigError
 from aiomos._engine.flow cimport FLOW_CLIENT_LOW, FLOW_CLOSED, FLOW_UNLINKED, Flow
 from aiomos._engine.flowkey cimport flow_key
 from aiomos._engine.flowtable cimport (FlowSlot, table_find, table_free, table_home, table_init)
@@ -34,11 +35,25 @@ DEFAULTS = {
     "memory": 4 << 30,
     "pickup": True,
     "vlan_in_key": False,
+    "decode": names.DECODERS,
 }
 
 
 cdef inline int64_t to_ns(object seconds) except -1:
     return <int64_t>round(seconds * 1e9)
+
+
+def decoder_mask(wanted) -> int:
+    """The names of names.DECODERS as a bit mask.
+
+    Raises:
+        ConfigError: there is no such decoder.
+    """
+    unknown = [name for name in wanted if name not in names.DECODERS]
+    if unknown:
+        raise ConfigError(f"no such decoder: {', '.join(unknown)}; "
+                          f"there are {', '.join(names.DECODERS)}")
+    return sum({1 << names.DECODERS.index(name) for name in wanted})
 
 
 cdef class Core:
@@ -74,6 +89,7 @@ cdef class Core:
         config.memory = values["memory"]
         config.pickup = values["pickup"]
         config.vlan_in_key = values["vlan_in_key"]
+        config.decoders = decoder_mask(values["decode"])
 
     def _allocate(self, bytes seed):
         if table_init(&self.state.table, self.state.config.max_flows, seed) != 0:
@@ -103,7 +119,7 @@ cdef class Core:
         cdef unsigned i
         for i in range(n):
             p = &self.packets[i]
-            wire_decode(p, &frames[i], frames[i].data, frames[i].head_len)
+            wire_decode(p, &frames[i], frames[i].data, frames[i].head_len, cs.config.decoders)
             if likely(p.status <= WIRE_UDP):
                 flow_key(p, &cs.table.seed, key_tag(cs, p))
                 aio_prefetch(table_home(&cs.table, p.hash))
@@ -225,7 +241,7 @@ cdef inline uint16_t key_tag(const CoreState *cs, const Packet *p) noexcept nogi
 cdef void linearise(CoreState *cs, Packet *p) noexcept nogil:
     """Headers that lie across segments: decode a contiguous copy of the frame instead."""
     cdef uint32_t n = aio_frame_copy(p.frame, 0, SCRATCH_SIZE, cs.scratch)
-    wire_decode(p, p.frame, cs.scratch, n)
+    wire_decode(p, p.frame, cs.scratch, n, cs.config.decoders)
     p.linear = 1
     if p.payload_off + p.payload_cap > n:
         p.payload_cap = n - p.payload_off if p.payload_off < n else 0

@@ -13,9 +13,11 @@ cdef extern from *:
     #define aio_likely(x) __builtin_expect(!!(x), 1)
     #define aio_unlikely(x) __builtin_expect(!!(x), 0)
     #define aio_ctz64(x) ((uint32_t)__builtin_ctzll(x))
+    #define aio_clz64(x) ((uint32_t)__builtin_clzll(x))
     """
     uint64_t aio_mum(uint64_t a, uint64_t b) noexcept nogil
     void aio_prefetch(const void *p) noexcept nogil
     bint likely "aio_likely"(bint x) noexcept nogil
     bint unlikely "aio_unlikely"(bint x) noexcept nogil
     uint32_t ctz64 "aio_ctz64"(uint64_t x) noexcept nogil
+    uint32_t clz64 "aio_clz64"(uint64_t x) noexcept nogil

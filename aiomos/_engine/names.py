@@ -48,10 +48,41 @@ STATUSES = (
     "bad_ip6_extension",
     "bad_tcp_header",
     "bad_udp_length",
+    "bad_encapsulation",
+    "too_deep",
+    "protected",
 )
 
 #: Statuses of frames that are malformed, not merely of another kind.
-MALFORMED = STATUSES[7:]
+MALFORMED = STATUSES[7:18]
+
+#: What decoding can be told to leave closed; from "mpls" on they are told as tunnels.
+DECODERS = (
+    "vlan",
+    "snap",
+    "cmd",
+    "ah",
+    "ppp",
+    "wifi",
+    "mpls",
+    "pppoe",
+    "pbb",
+    "gre",
+    "nvgre",
+    "erspan",
+    "pptp",
+    "eoip",
+    "etherip",
+    "ipip",
+    "6in4",
+    "4in6",
+    "6in6",
+    "l2tp",
+    "teredo",
+    "vxlan",
+    "geneve",
+    "gtpu",
+)
 
 ANOMALIES = (
     "bad_checksum",

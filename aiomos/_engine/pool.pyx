@@ -2,6 +2,8 @@
 from libc.stdlib cimport free, malloc
 from libc.string cimport memset
 
+from aiomos._engine.intrinsics cimport clz64
+
 
 cdef void pool_init(Pool *pool, uint64_t budget) noexcept nogil:
     memset(pool, 0, sizeof(Pool))
@@ -20,10 +22,10 @@ cdef void pool_clear(Pool *pool) noexcept nogil:
 
 
 cdef inline int size_class(uint64_t size) noexcept nogil:
-    cdef int shift = POOL_MIN_SHIFT
-    while (<uint64_t>1 << shift) < size:
-        shift += 1
-    return shift - POOL_MIN_SHIFT
+    """The smallest power of two that holds it, counted from the smallest block."""
+    if size <= <uint64_t>1 << POOL_MIN_SHIFT:
+        return 0
+    return 64 - POOL_MIN_SHIFT - clz64(size - 1)
 
 
 cdef void *pool_get(Pool *pool, uint64_t size, uint32_t *got) noexcept nogil:

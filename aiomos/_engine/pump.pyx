@@ -2,29 +2,22 @@
 from cpython.exc cimport PyErr_CheckSignals
 from cpython.ref cimport Py_DECREF
 from libc.stdint cimport INT64_MAX
-from libc.stdlib cimport calloc, free
 
 import heapq
 from time import sleep
 
-from aiomos._engine.clock cimport clock_needs_next, clock_step
 from aiomos._engine.errors import FlowError, GapError
 from aiomos._engine.flow cimport FLOW_CLOSED
-from aiomos._engine.intrinsics cimport ctz64, likely, unlikely
+from aiomos._engine.intrinsics cimport ctz64, unlikely
 from aiomos._engine.life cimport flow_unviewed
-from aiomos._engine.limits cimport CLIENT, CLOSE_CAPTURE_END, PROTO_UDP, SERVER
-from aiomos._engine.packet cimport PacketBase, packet_borrow, packet_copy, packet_end
+from aiomos._engine.limits cimport CLIENT, CLOSE_CAPTURE_END, SERVER
 from aiomos._engine.probe cimport match_flow
-from aiomos._engine.shim cimport AIO_CAP_RING, AIO_NO_TIME
-from aiomos._engine.state cimport (C_SLOW_READER, C_UNREAD_SIDE, HOOK_PACKET, RECORD_CLOSE,
-                                   RECORD_DATAGRAM, RECORD_SIDE, RECORD_START, records_full)
-from aiomos._engine.stream cimport (STREAM_UNREAD, Cursor, Stream, cursor_catch_up, stream_cut,
-                                    stream_end)
+from aiomos._engine.shim cimport AIO_BURST_MAX
+from aiomos._engine.state cimport (RECORD_CLOSE, RECORD_DATAGRAM, RECORD_SIDE, RECORD_START,
+                                   records_full)
 from aiomos._engine.task cimport FlowTask, flow_task_new
 from aiomos._engine.taskface cimport TASK_RETURNED
-from aiomos._engine.view cimport (ON_FULL_DETACH, ON_FULL_STOP, EndpointBase, FlowBase, Handler,
-                                  flow_view_new)
-from aiomos._engine.wire cimport Packet
+from aiomos._engine.view cimport EndpointBase, FlowBase, Handler, flow_view_new
 
 cdef Py_ssize_t NO_BUDGET = <Py_ssize_t>0x3FFFFFFFFFFFFFFF
 EMPTY_NAP = 0.001     # seconds, when a replay's source has nothing now
@@ -39,12 +32,6 @@ cdef class Pump:
     ``spawn(coroutine, flow)`` makes ordinary tasks instead of flow tasks (--tasks asyncio).
     """
 
-    def __cinit__(self):
-        self.now_batch = <Batch *>calloc(1, sizeof(Batch))
-        self.next_batch = <Batch *>calloc(1, sizeof(Batch))
-        if self.now_batch == NULL or self.next_batch == NULL:
-            raise MemoryError
-
     def __init__(self, Core core not None, Source source not None, TaskQueue queue not None, *,
                  handlers, FilterSet filters, flow_class, endpoint_class,
                  FrameFilter frame_filter=None, Writer writer=None, spawn=None,
@@ -58,23 +45,17 @@ cdef class Pump:
         self.filters = filters
         self.flow_class = flow_class
         self.endpoint_class = endpoint_class
-        self.frame_filter = frame_filter
-        self.writer = writer
         self.spawn = spawn
         self.on_done = self.handler_done
-        self.on_failure = on_failure
-        self.full_sides = []
-        self.fresh_packets = []
+        self.faults = Faults(core, on_failure)
+        self.feed = Feed(core, source, frame_filter=frame_filter, writer=writer, burst=burst,
+                         stop_after=stop_after)
+        self.packets = PacketHooks(core, queue, self.faults, packet_handlers, spawn)
+        self.over_limit = OverLimit(core)
         self.timers = []
-        self.burst_size = max(1, min(burst, AIO_BURST_MAX))
-        self.stop_after = stop_after
+        self.due_ns = INT64_MAX
         self.budget = NO_BUDGET if budget is None else budget
-        self.packet_hooks = list(packet_handlers)
         self.wire_core()
-
-    def __dealloc__(self):
-        free(self.now_batch)
-        free(self.next_batch)
 
     def wire_core(self):
         """Tells the core who is interested in what."""
@@ -92,32 +73,28 @@ cdef class Pump:
         if self.handlers:
             cs.match_context = <void *>self.filters
             cs.match = match_flow
-        if self.packet_hooks:
-            cs.hook_contexts[HOOK_PACKET] = <void *>self
-            cs.hooks[HOOK_PACKET] = packet_trampoline
         self.core.keep = self.filters
 
     def detach(self):
         """Takes the hooks out of the core: nothing calls back after this."""
-        self.core.state.hooks[HOOK_PACKET] = NULL
+        self.packets.detach()
         self.core.state.match = NULL
 
     # ---- one cycle -----------------------------------------------------------------------
 
     cdef int cycle(self, int64_t due_ns) except -1:
         """One burst of frames before due_ns, and everything that follows from it."""
-        cdef int result
         self.queue.pumping = True
         try:
-            if self.full_sides:
-                self.judge_full_sides()
-            result = self.fill()
-            if result == CYCLE_END or result == CYCLE_EMPTY:
-                return result
-            if self.time_of_head() >= due_ns:
+            if self.over_limit.sides:
+                self.over_limit.judge_all()
+            if not self.feed.fill():
+                return CYCLE_END if self.feed.ended else CYCLE_EMPTY
+            if self.feed.time_of_head() >= due_ns:
                 self.idle_to(due_ns)
                 return CYCLE_DUE
-            self.take_frames(due_ns)
+            self.due_ns = due_ns
+            self.take_frames()
             self.settle()
             return CYCLE_WORKED
         finally:
@@ -126,131 +103,32 @@ cdef class Pump:
     cdef int settle(self) except -1:
         """After frames or timers: records to views, frames back, tasks stepped."""
         self.consume_records()
-        self.release()
-        if self.fresh_packets:
-            self.start_packet_tasks()
-        if self.leaving is not None:
-            error, self.leaving = self.leaving, None
-            raise error
+        self.feed.release()
+        if self.packets.fresh:
+            self.packets.start_tasks()
+        self.faults.leave()
         if self.queue.runnable() and self.queue.run(self.budget) >= self.budget:
             self.budget_spent += 1
         return 0
 
-    cdef int fill(self) except -1:
-        """Sees to it that now_batch has a frame."""
-        cdef Batch *batch
-        cdef int n
-        if likely(self.head < self.now_batch.count):
-            return CYCLE_WORKED
-        if self.ended and self.next_batch.count == 0:
-            return CYCLE_END
-        batch = self.now_batch
-        self.head = 0
-        self.released = 0
-        batch.count = 0
-        if self.next_batch.count:
-            self.now_batch = self.next_batch
-            self.next_batch = batch
-        else:
-            n = self.read_batch(batch)
-            if n <= 0:
-                return CYCLE_END if self.ended else CYCLE_EMPTY
-        self.core.prepare(self.now_batch.frames, self.now_batch.count)
-        return CYCLE_WORKED
+    cdef int take_frames(self) except -1:
+        """Up to the end of the batch, the due time, a full reader or a full record buffer.
 
-    cdef int read_batch(self, Batch *batch) except -2:
-        """Frames that passed the filter into an empty batch; their number, 0: none now."""
-        cdef int n
-        while not self.ended:
-            n = self.source.burst(batch.frames, self.burst_size)
-            if n < 0:
-                self.ended = True
-                break
-            if n == 0:
-                break
-            batch.count = n
-            if self.frame_filter is not None or self.stop_after or self.writer is not None:
-                self.keep_wanted(batch)
-            else:
-                self.received += n
-            if batch.count:
-                return batch.count
-        return 0
-
-    cdef void keep_wanted(self, Batch *batch) noexcept:
-        """Applies -f, -c and -w: those not wanted go back at once."""
-        cdef uint32_t i, kept = 0
-        cdef aio_source *src = self.source.src
-        for i in range(batch.count):
-            if self.ended or (self.frame_filter is not None
-                              and not self.frame_filter.match(&batch.frames[i])):
-                self.filtered += not self.ended
-                src.ops.release(src, &batch.frames[i], 1)
-                continue
-            self.received += 1
-            if self.writer is not None and self.writer.write_frame(&batch.frames[i]) < 0:
-                self.ended = True           # said when the writer is closed
-            if kept != i:
-                batch.frames[kept] = batch.frames[i]
-            kept += 1
-            if self.received == self.stop_after:
-                self.ended = True
-        batch.count = kept
-
-    cdef int64_t time_of_head(self) except? -1:
-        """Engine time of the next frame; its stamp is judged once."""
-        cdef int64_t stamp, following
-        cdef Clock *clock = &self.core.state.clock
-        if self.head_timed:
-            return self.head_ns
-        stamp = self.now_batch.frames[self.head].time_ns
-        if stamp == AIO_NO_TIME:            # a record without a stamp: time stands still
-            stamp = clock.last_stamp
-        following = stamp
-        if unlikely(clock_needs_next(clock, stamp)):
-            if self.head + 1 < self.now_batch.count:
-                following = self.now_batch.frames[self.head + 1].time_ns
-            elif self.next_batch.count or self.read_ahead() > 0:
-                following = self.next_batch.frames[0].time_ns
-            if following == AIO_NO_TIME:
-                following = stamp
-        self.head_ns = clock_step(clock, stamp, following)
-        self.head_timed = True
-        return self.head_ns
-
-    cdef int read_ahead(self) except -2:
-        """The batch behind this one, of which the last frame is left. A ring wants all frames
-        back before it gives more: then that last one is kept as a copy, alone in its batch."""
-        cdef aio_source *src = self.source.src
-        cdef aio_frame kept = self.now_batch.frames[self.head]
-        if src.caps & AIO_CAP_RING:
-            if src.ops.retain(src, &kept) < 0:
-                return 0                    # no memory: the stamp is judged by itself
-            self.release()
-            src.ops.release(src, &self.now_batch.frames[self.head], 1)
-            self.now_batch.frames[0] = kept
-            self.now_batch.count = 1
-            self.head = 0
-            self.released = 0
-            self.core.prepare(self.now_batch.frames, 1)
-        return self.read_batch(self.next_batch)
-
-    cdef bint take_frames(self, int64_t due_ns) except -1:
-        """Up to the end of the batch, the due time, a full reader or a full record buffer."""
+        The due time is read for each frame: a plain function may set a timer on the way.
+        """
         cdef Core core = self.core
+        cdef Feed feed = self.feed
         cdef int64_t now
-        while self.head < self.now_batch.count:
-            now = self.time_of_head()
-            if now >= due_ns or records_full(core.state):
-                return False
+        while feed.head < feed.now_batch.count:
+            now = feed.time_of_head()
+            if now >= self.due_ns or records_full(core.state):
+                break
             if unlikely(core.state.wheel.next_ns <= now) and not core.advance(now):
-                return False
-            core.take(self.head, now)
-            self.head += 1
-            self.head_timed = False
+                break
+            feed.take(now)
             if unlikely(core.state.full):
-                return False
-        return True
+                break
+        return 0
 
     cdef int idle_to(self, int64_t due_ns) except -1:
         """No frame before due_ns: the clock goes there by itself, engine timers on the way."""
@@ -259,13 +137,6 @@ cdef class Pump:
         self.settle()
         self.fire_timers()
         return 0
-
-    cdef void release(self) noexcept:
-        """Gives the frames taken so far back to the source."""
-        cdef aio_source *src = self.source.src
-        if self.head > self.released and src != NULL:
-            src.ops.release(src, &self.now_batch.frames[self.released], self.head - self.released)
-            self.released = self.head
 
     # ---- records -------------------------------------------------------------------------
 
@@ -334,7 +205,7 @@ cdef class Pump:
             e = view.client if side == CLIENT else view.server
             if e.changed() and not e.listed:
                 e.listed = True
-                self.full_sides.append(e)
+                self.over_limit.sides.append(e)
             view = view.next_view
 
     cdef int flow_ended(self, Flow *f) except -1:
@@ -371,9 +242,7 @@ cdef class Pump:
             self.flow_endings += 1
             return 0
         view.handler.failed += 1
-        self.handler_errors += 1
-        if self.on_failure is not None:
-            self.on_failure(view, error)
+        self.faults.failed(view, error, view.handler.function)
         return 0
 
     cdef int forget_view(self, FlowBase view) except -1:
@@ -399,92 +268,12 @@ cdef class Pump:
         Py_DECREF(view)
         return 0
 
-    # ---- limits --------------------------------------------------------------------------
-
-    cdef int judge_full_sides(self) except -1:
-        """Readers had their turn: what they left beyond their limit is cut (semantics.md 5)."""
-        sides, self.full_sides = self.full_sides, []
-        for side in sides:
-            (<EndpointBase>side).listed = False
-            self.judge(<EndpointBase>side)
-        return 0
-
-    cdef int judge(self, EndpointBase e) except -1:
-        cdef Stream *s = e.cursor.stream
-        cdef Cursor *c
-        cdef uint64_t keep = 0, lost
-        if s == NULL or stream_end(s) - e.cursor.position <= max(e.limit, e.want):
-            return 0
-        if e.fl.protocol == PROTO_UDP:      # a queue of datagrams has its own bound (udp.pxd)
-            return 0
-        if e.on_full == ON_FULL_STOP or e.on_full == ON_FULL_DETACH:
-            e.detach()
-            return 0
-        c = s.cursors
-        while c != NULL:
-            keep = max(keep, c.position + c.limit)
-            c = c.next
-        lost = stream_cut(s, keep)
-        if lost == 0:       # others read on: what this one leaves behind is lost for it alone
-            self.core.state.counters[C_SLOW_READER] += cursor_catch_up(&e.cursor)
-            return 0
-        if not e.touched:
-            s.flags |= STREAM_UNREAD
-            self.core.state.counters[C_UNREAD_SIDE] += 1
-        else:
-            self.core.state.counters[C_SLOW_READER] += lost
-        return 0
-
-    # ---- packets -------------------------------------------------------------------------
-
-    cdef int call_packet_handlers(self, Packet *p) except -1:
-        cdef PacketBase packet = None
-        for frame_filter, function, wants_copy, cls in self.packet_hooks:
-            if frame_filter is not None and not (<FrameFilter>frame_filter).match(p.frame):
-                continue
-            try:
-                if wants_copy:
-                    self.fresh_packets.append(function(packet_copy(cls, p)))
-                    continue
-                if packet is None:
-                    packet = packet_borrow(cls, p)
-                function(packet)
-            except Exception as error:
-                self.handler_errors += 1
-                if self.on_failure is not None:
-                    self.on_failure(None, error)
-            except BaseException as error:  # an exit: after this burst, not in the middle of it
-                self.leaving = error
-                self.core.state.full = True
-        if packet is not None:
-            packet_end(packet)
-        return 0
-
-    def start_packet_tasks(self):
-        """Coroutines of async packet handlers begin after the burst."""
-        cdef FlowTask task
-        fresh, self.fresh_packets = self.fresh_packets, []
-        for coroutine in fresh:
-            if self.spawn is not None:
-                self.spawn(coroutine, None, self.packet_done)
-                continue
-            task = flow_task_new(coroutine, self.queue, None)
-            task.on_done = self.packet_done
-            self.queue.push(task)
-
-    def packet_done(self, task):
-        """An async packet handler has ended."""
-        if task.cancelled() or task.exception() is None:
-            return
-        self.handler_errors += 1
-        if self.on_failure is not None:
-            self.on_failure(None, task.exception())
-
     # ---- time ----------------------------------------------------------------------------
 
     def call_at(self, int64_t due_ns, function):
         """Calls function at an engine time; returns a handle for cancel_call()."""
         self.timer_number += 1
+        self.due_ns = min(self.due_ns, due_ns)
         entry = [due_ns, self.timer_number, function]
         heapq.heappush(self.timers, entry)
         return entry
@@ -513,8 +302,8 @@ cdef class Pump:
     def now_ns(self):
         """Engine time in ns; before the first frame, that frame's stamp."""
         # Not clock.now: that is the time of the frame in front, judged but not taken yet.
-        if self.core.state.now == 0 and self.fill() == CYCLE_WORKED:
-            self.core.state.now = self.time_of_head()
+        if self.core.state.now == 0 and self.feed.fill():
+            self.core.state.now = self.feed.time_of_head()
         return self.core.state.now
 
     def set_now(self, int64_t ns):
@@ -589,7 +378,7 @@ cdef class Pump:
         if self.closed:
             return 0
         self.closed = True
-        self.ended = True
+        self.feed.ended = True
         self.queue.pumping = True
         try:
             while not done:
@@ -601,28 +390,29 @@ cdef class Pump:
 
     def close_flows(self, int reason):
         """Ends all open flows with a CloseReason by number, and takes no further frame."""
-        self.drop_frames()
+        self.feed.drop()
         self.finish(<uint8_t>reason)
 
     def drop_frames(self):
         """Gives back frames that were read and will not be processed."""
-        self.release()
-        self.head = self.now_batch.count
-        self.head_timed = False
-        self.release()
-        if self.next_batch.count and self.source.src != NULL:
-            self.source.src.ops.release(self.source.src, self.next_batch.frames,
-                                        self.next_batch.count)
-        self.next_batch.count = 0
-        self.ended = True
+        self.feed.drop()
+
+    @property
+    def received(self):
+        """Frames of the source that passed -f."""
+        return self.feed.received
+
+    @property
+    def filtered(self):
+        """Frames that did not pass -f."""
+        return self.feed.filtered
+
+    @property
+    def handler_errors(self):
+        """Functions of the app that raised, handlers included."""
+        return self.faults.errors
 
     @property
     def is_closed(self):
         """Whether the open flows were closed: nothing more will come."""
         return self.closed
-
-
-cdef int packet_trampoline(void *context, Flow *flow, Packet *packet, int event) noexcept with gil:
-    """Packet handlers, in place. The worker holds the GIL through a burst."""
-    (<Pump>context).call_packet_handlers(packet)
-    return 0

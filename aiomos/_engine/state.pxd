@@ -100,6 +100,7 @@ cdef struct CoreConfig:
     uint64_t memory           # budget of buffers, bytes
     bint pickup               # follow connections whose SYN was not seen
     bint vlan_in_key
+    uint32_t decoders         # bit mask of Decoder (walk.pxd)
 
 cdef struct CoreState:
     FlowTable table

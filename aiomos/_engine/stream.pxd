@@ -103,6 +103,10 @@ cdef void cursor_attach(Cursor *c, Stream *s, uint64_t position, uint64_t missin
 cdef void cursor_detach(Cursor *c) noexcept nogil
 # When the byte n bytes behind the cursor was delivered; only for bytes at hand.
 cdef int64_t cursor_time(const Cursor *c, uint64_t n) noexcept nogil
+# Whether the reader has met every gap so far: all bytes kept lie in front of it.
+cdef inline bint cursor_clear(const Cursor *c) noexcept nogil:
+    return c.own.length == 0 and c.gaps_passed == c.stream.marks_gone + c.stream.n_marks
+
 # Bytes that can be read before the next gap or the end.
 cdef uint64_t cursor_available(const Cursor *c) noexcept nogil
 cdef const uint8_t *cursor_data(const Cursor *c) noexcept nogil

@@ -418,3 +418,18 @@ cdef str task_method():
     while frame.f_back is not None and frame.f_code.co_name.startswith("_"):
         frame = frame.f_back
     return frame.f_code.co_name
+
+
+cdef object parking_enter(Parking parking):
+    cdef PyObject *stepping = parking.queue.stepping
+    if stepping == NULL or not task_context_entered(<FlowTask>stepping):
+        return None
+    parking.waiter = <FlowTask>stepping
+    (<FlowTask>stepping).waits_on = parking
+    return PARKED
+
+
+cdef void parking_leave(Parking parking) noexcept:
+    cdef PyObject *stepping = parking.queue.stepping
+    if stepping != NULL and (<FlowTask>stepping).waits_on is parking:
+        (<FlowTask>stepping).waits_on = None

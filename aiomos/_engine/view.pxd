@@ -8,8 +8,8 @@ from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 from aiomos._engine.core cimport Core
 from aiomos._engine.flow cimport Flow
+from aiomos._engine.reading cimport Reader
 from aiomos._engine.stream cimport Cursor
-from aiomos._engine.task cimport Parking
 from aiomos._engine.taskqueue cimport TaskQueue
 
 cdef enum:
@@ -37,12 +37,11 @@ cdef class Handler:
     cdef public uint64_t failed
 
 
-cdef class EndpointBase:
+cdef class EndpointBase(Reader):
     cdef Cursor cursor
     cdef Core core
     cdef Flow *fl
     cdef TaskQueue queue
-    cdef readonly Parking _parking      # made when somebody first waits
     cdef uint64_t want                  # bytes that whoever waits needs
     cdef int64_t time_ns                # stamp of the last byte given
     cdef readonly uint64_t limit
@@ -61,11 +60,11 @@ cdef class EndpointBase:
     cdef bint gap_ahead(self) noexcept
     cdef bint changed(self) noexcept    # something came; True: it is over its limit
     cdef int make_parking(self) except -1
-    cdef object take(self, uint64_t n)
     cdef object cut(self, uint64_t n)
     cdef object last_block(self, list blocks, uint64_t here)
     cdef object end_of_stream(self)
     cdef bint pass_gap(self) except -1
+    cdef bint pass_gaps(self, uint64_t *here) except -1
 
 
 cdef class FlowBase:

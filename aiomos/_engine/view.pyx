@@ -12,13 +12,17 @@ from aiomos._engine import names
 from aiomos._engine.errors import FlowEvicted, FlowReset, FlowTimeout, GapError
 from aiomos._engine.flow cimport (FLOW_CLOSED, FLOW_ESTABLISHED, FLOW_MIDSTREAM, HALF_FIN,
                                   HALF_FIN_DONE, HALF_RST, HALF_SYN)
+from aiomos._engine.intrinsics cimport likely
 from aiomos._engine.life cimport flow_unpin
 from aiomos._engine.limits cimport (CLIENT, CLOSE_EVICTED, CLOSE_RESET, CLOSE_TIMEOUT,
                                     PROTO_UDP, SERVER)
+from aiomos._engine.reading cimport Reading, reading_of
 from aiomos._engine.stream cimport (STREAM_ENDED, STREAM_EOF, STREAM_UNREAD, GapMark,
-                                    cursor_attach, cursor_available, cursor_consume, cursor_data,
+                                    Stream, cursor_attach, cursor_available, cursor_clear,
+                                    cursor_consume, cursor_data,
                                     cursor_detach, cursor_gap, cursor_pass_gap, cursor_time,
                                     stream_end)
+from aiomos._engine.task cimport Parking
 from aiomos._engine.udp cimport DatagramHeader
 
 cdef extern from *:
@@ -69,7 +73,7 @@ cdef EndpointBase endpoint_new(object cls, Core core, Flow *f, TaskQueue queue, 
 
 # Not cleared by the collector: __dealloc__ needs the core, and no cycle is of views alone.
 @cython.no_gc_clear
-cdef class EndpointBase:
+cdef class EndpointBase(Reader):
     """Engine side of an endpoint: its cursor, and what is known of the end itself."""
 
     def __dealloc__(self):
@@ -151,6 +155,14 @@ cdef class EndpointBase:
 
     # -- bytes --
 
+    def read(self, Py_ssize_t n=-1):
+        """Read up to ``n`` bytes, or everything up to the end if ``n`` is negative.
+
+        Waits until at least one byte is there; ``b""`` means the end. No result
+        spans a gap: with ``n`` negative, a gap ends it as the end does.
+        """
+        return reading_of(self, n)
+
     def _take(self, uint64_t n):
         """Up to n bytes; b"" at the end; None when there is nothing yet: await _parking.
 
@@ -159,25 +171,36 @@ cdef class EndpointBase:
         return self.take(n)
 
     cdef object take(self, uint64_t n):
-        cdef uint64_t here
+        cdef const Stream *s = self.cursor.stream
+        cdef uint64_t here = 0
         self.want = 1
-        if not self.readable():
-            return b""
-        while True:
-            here = cursor_available(&self.cursor)
+        if likely(s != NULL and self.fl.protocol != PROTO_UDP and cursor_clear(&self.cursor)):
+            self.touched = True
+            here = s.base + s.fill - self.cursor.position
             if here:
                 return self.cut(min(n, here))
-            if cursor_gap(&self.cursor) == NULL:
-                break
-            self.pass_gap()
+        elif not self.pass_gaps(&here):
+            return b""
+        elif here:
+            return self.cut(min(n, here))
         if self.cursor.stream.flags & (STREAM_EOF | STREAM_ENDED):
             return self.end_of_stream()
         if self._parking is None:
             self.make_parking()
         return None
 
-    def _take_to_end(self, list blocks):
-        """Everything up to the end, behind the blocks taken so far; None: await _parking, again.
+    cdef bint pass_gaps(self, uint64_t *here) except -1:
+        """Goes over the gaps right at the cursor; what can be read there. False: no stream."""
+        if not self.readable():
+            return False
+        here[0] = cursor_available(&self.cursor)
+        while not here[0] and cursor_gap(&self.cursor) != NULL:
+            self.pass_gap()
+            here[0] = cursor_available(&self.cursor)
+        return True
+
+    cdef object take_to_end(self, Reading r):
+        """Everything up to the end, behind the blocks taken so far.
 
         Nobody is woken for less than a limit of bytes, a gap or the end.
         """
@@ -186,15 +209,17 @@ cdef class EndpointBase:
             here = cursor_available(&self.cursor)
             if not self.gap_ahead():
                 if self.cursor.stream.flags & (STREAM_EOF | STREAM_ENDED):
-                    return self.last_block(blocks, here)
+                    return self.last_block(r.blocks, here)
                 if here >= self.limit:
-                    blocks.append(self.cut(here))
+                    if r.blocks is None:
+                        r.blocks = []
+                    r.blocks.append(self.cut(here))
                 break
-            if here or blocks:               # no result spans a gap
-                return self.last_block(blocks, here)
+            if here or r.blocks:             # no result spans a gap
+                return self.last_block(r.blocks, here)
             self.pass_gap()
         if self.cursor.stream == NULL:
-            return b"".join(blocks)
+            return b"".join(r.blocks or ())
         self.want = self.limit
         if self._parking is None:
             self.make_parking()

@@ -7,26 +7,24 @@ from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 from aiomos._engine.limits cimport MAX_VLAN
 from aiomos._engine.shim cimport aio_frame
+# Taken from here by everybody else: what became of a frame, and what can be switched off.
+from aiomos._engine.walk cimport (DECODE_ALL, DECODE_MPLS, WIRE_BAD_ETHER, WIRE_BAD_IP4_HEADER,
+                                  WIRE_BAD_IP4_LENGTH, WIRE_BAD_IP6_EXT, WIRE_BAD_IP6_HEADER,
+                                  WIRE_BAD_IP6_LENGTH, WIRE_BAD_LINK, WIRE_BAD_TCP_HEADER,
+                                  WIRE_BAD_TUNNEL, WIRE_BAD_UDP_LENGTH, WIRE_FRAGMENT,
+                                  WIRE_NEED_LINEAR, WIRE_NOT_IP, WIRE_OTHER, WIRE_PROTECTED,
+                                  WIRE_STATUSES, WIRE_TCP, WIRE_TOO_DEEP, WIRE_TRUNCATED, WIRE_UDP)
 
-# WireStatus: what became of a frame. Above WIRE_UDP no flow is looked up.
 cdef enum:
-    WIRE_TCP = 0
-    WIRE_UDP = 1
-    WIRE_OTHER = 2           # IP, but neither TCP nor UDP
-    WIRE_FRAGMENT = 3        # a fragment of a datagram
-    WIRE_NOT_IP = 4          # ARP, LLDP, a tunnel not decoded yet, ...
-    WIRE_NEED_LINEAR = 5     # headers go on behind the contiguous part: copy together, try again
-    WIRE_BAD_LINK = 6        # a link type that is not decoded
-    WIRE_TRUNCATED = 7       # the capture cut a header
-    WIRE_BAD_ETHER = 8       # tag or header of the link layer is cut short on the wire
-    WIRE_BAD_IP4_HEADER = 9  # version, header length
-    WIRE_BAD_IP4_LENGTH = 10 # total length under the header's, or beyond the frame
-    WIRE_BAD_IP6_HEADER = 11
-    WIRE_BAD_IP6_LENGTH = 12
-    WIRE_BAD_IP6_EXT = 13    # an extension header that does not fit, or too many
-    WIRE_BAD_TCP_HEADER = 14 # data offset under 5 words or beyond the datagram
-    WIRE_BAD_UDP_LENGTH = 15
-    WIRE_STATUSES = 16
+    MAX_TUNNELS = 4              # encapsulations followed in one frame
+
+# One encapsulation around a packet.
+cdef struct Tunnel:
+    const uint8_t *ip            # the IP header that carries it; NULL: the link layer does
+    uint32_t id                  # virtual network, label, key, session
+    uint8_t kind                 # Decoder, from DECODE_MPLS on
+    uint8_t has_id
+    uint8_t ip_version           # of `ip`
 
 cdef enum:
     FRAG_MORE = 1
@@ -57,7 +55,9 @@ cdef struct Packet:
     uint8_t from_low             # the sender is the canonical low end (flowkey.pxd)
     uint8_t n_vlan
     uint8_t linear               # payload_off counts in the scratch copy, not in the frame
-    uint16_t vlan[MAX_VLAN]      # TCI, outermost first
+    uint8_t n_tunnels
+    uint16_t vlan[MAX_VLAN]      # TCI, outermost first, those inside tunnels too
+    Tunnel tunnel[MAX_TUNNELS]   # outermost first
     # Of a fragment only; its part of the datagram is the payload. Its headers are [ip, l4),
     # for IPv6 without the fragment header, which stands at l4.
     uint32_t frag_id
@@ -65,11 +65,13 @@ cdef struct Packet:
     uint16_t frag_named          # IPv6: where, from ip, the header before it names this one
     uint8_t frag_flags           # FRAG_*
 
-cdef void wire_decode(Packet *p, const aio_frame *frame, const uint8_t *data,
-                      uint32_t length) noexcept nogil
+# Decodes down to the innermost IP packet; decoders: bit mask of Decoder (walk.pxd).
+cdef void wire_decode(Packet *p, const aio_frame *frame, const uint8_t *data, uint32_t length,
+                      uint32_t decoders) noexcept nogil
 # Goes on at the IP header at `off` of a contiguous frame that stands for the one p was decoded
 # from: a datagram put together of fragments. What p says of the layers around it stays.
-cdef void wire_decode_ip(Packet *p, const aio_frame *frame, uint32_t off) noexcept nogil
+cdef void wire_decode_ip(Packet *p, const aio_frame *frame, uint32_t off,
+                         uint32_t decoders) noexcept nogil
 cdef bint wire_link_known(uint16_t link_type) noexcept nogil
 
 cdef inline const uint8_t *packet_src(const Packet *p) noexcept nogil:

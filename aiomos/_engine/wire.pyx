@@ -1,61 +1,37 @@
-"""Link layers, VLAN tags, IPv4, IPv6 with its extension headers, TCP and UDP headers."""
+"""The loop over headers, Ethernet with VLAN tags, IPv4, IPv6 with extension headers, TCP, UDP.
+
+What most frames are, Ethernet, IP, TCP, goes straight through without the loop.
+"""
 from aiomos._engine.be cimport be16, be32
 from aiomos._engine.intrinsics cimport likely, unlikely
+from aiomos._engine.links cimport link_known, link_open, llc_open, ppp_open
+from aiomos._engine.tunnels cimport mpls_open, pppoe_open, protocol_known, protocol_open, type_open
+from aiomos._engine.udptunnels cimport port_open, tunnel_port
+from aiomos._engine.walk cimport (DECODE_AH, DECODE_VLAN, ETHER_IP4, ETHER_IP6, LAYER_AH, LAYER_END,
+                                  LAYER_ETHER, LAYER_ETHER_TYPE, LAYER_IP, LAYER_LLC, LAYER_MPLS,
+                                  LAYER_OTHER_TYPE, LAYER_PORT, LAYER_PPP, LAYER_PPPOE,
+                                  LAYER_PROTOCOL, Cut, cut_at, decodes, is_tag, short_of)
 
-# LINKTYPE_* numbers of the pcap registry.
 cdef enum:
-    LINK_NULL = 0
     LINK_ETHERNET = 1
-    LINK_RAW_BSD = 12
-    LINK_RAW_OPENBSD = 14
-    LINK_RAW = 101
-    LINK_LOOP = 108
-    LINK_SLL = 113
-    LINK_IPV4 = 228
-    LINK_IPV6 = 229
-    LINK_SLL2 = 276
-
-cdef enum:
-    ETHER_IP4 = 0x0800
-    ETHER_IP6 = 0x86DD
-    ETHER_VLAN = 0x8100
-    ETHER_QINQ = 0x88A8
-    ETHER_QINQ_OLD = 0x9100
-    ETHER_QINQ_OLD2 = 0x9200
-
-cdef enum:
-    MAX_TAGS = 16         # tags walked in one frame
+    MAX_HEADERS = 32      # headers of one frame that the loop goes over
+    MAX_TAGS = 16         # VLAN tags walked in one stack
     MAX_EXTENSIONS = 16   # IPv6 extension headers walked in one packet
-
-# Where a decoder stands: what is left to read, and what of it the wire had.
-cdef struct Cut:
-    const uint8_t *data
-    uint32_t length       # contiguous bytes
-    uint32_t captured     # bytes of the frame that were captured
-    uint32_t wire         # bytes of the frame that were on the wire
+    WIRE_INSIDE = 255     # status while there is a header to go on with (Cut.layer)
 
 
 cdef bint wire_link_known(uint16_t link_type) noexcept nogil:
-    return link_type in (LINK_NULL, LINK_ETHERNET, LINK_RAW_BSD, LINK_RAW_OPENBSD, LINK_RAW,
-                         LINK_LOOP, LINK_SLL, LINK_IPV4, LINK_IPV6, LINK_SLL2)
+    return link_known(link_type)
 
 
-cdef inline uint8_t short_of(const Cut *c, uint32_t need, uint8_t bad) noexcept nogil:
-    """Why bytes up to `need` are not at hand: cut by segments, by the capture, or never sent."""
-    if need <= c.captured:
-        return WIRE_NEED_LINEAR
-    if need <= c.wire:
-        return WIRE_TRUNCATED
-    return bad
-
-
-cdef void wire_decode(Packet *p, const aio_frame *frame, const uint8_t *data,
-                      uint32_t length) noexcept nogil:
+cdef void wire_decode(Packet *p, const aio_frame *frame, const uint8_t *data, uint32_t length,
+                      uint32_t decoders) noexcept nogil:
     cdef Cut c
     c.data = data
     c.length = length
     c.captured = frame.cap_len
     c.wire = frame.wire_len if frame.wire_len > frame.cap_len else frame.cap_len
+    c.decoders = decoders
     p.frame = frame
     p.link = NULL
     p.ip = NULL
@@ -66,23 +42,116 @@ cdef void wire_decode(Packet *p, const aio_frame *frame, const uint8_t *data,
     p.payload_len = 0
     p.payload_cap = 0
     p.n_vlan = 0
+    p.n_tunnels = 0
     if likely(frame.link_type == LINK_ETHERNET):
         decode_ethernet(p, &c)
     else:
-        decode_link(p, &c)
+        link_open(&c, frame.link_type)
+        p.status = c.status if c.layer == LAYER_END else WIRE_INSIDE
+    if unlikely(p.status == WIRE_INSIDE):
+        walk(p, &c)
 
 
-cdef void wire_decode_ip(Packet *p, const aio_frame *frame, uint32_t off) noexcept nogil:
+cdef void wire_decode_ip(Packet *p, const aio_frame *frame, uint32_t off,
+                         uint32_t decoders) noexcept nogil:
     cdef Cut c
     c.data = frame.data
     c.length = frame.cap_len
     c.captured = frame.cap_len
     c.wire = frame.wire_len
+    c.decoders = decoders
     p.frame = frame
     p.linear = 0
     p.payload_len = 0
     p.payload_cap = 0
     decode_ip_any(p, &c, off)
+    if p.status == WIRE_INSIDE:
+        walk(p, &c)
+
+
+# ---- the loop ----------------------------------------------------------------------------
+
+
+cdef inline void go_on(Packet *p, Cut *c, uint8_t layer, uint32_t off) noexcept nogil:
+    p.status = WIRE_INSIDE
+    c.layer = layer
+    c.off = off
+
+
+cdef void walk(Packet *p, Cut *c) noexcept nogil:
+    """From header to header until the packet is known.
+
+    An encapsulation is left closed where nothing readable is in it: then the packet is the one
+    that carries it.
+    """
+    cdef Packet outer
+    cdef int headers = 0
+    outer.status = WIRE_NOT_IP
+    while p.status == WIRE_INSIDE:
+        headers += 1
+        if headers > MAX_HEADERS:
+            p.status = WIRE_TOO_DEEP
+        elif c.layer == LAYER_ETHER:
+            decode_inner_ethernet(p, c)
+        elif c.layer == LAYER_ETHER_TYPE:
+            decode_ether_type(p, c, c.kind, c.off)
+        elif c.layer == LAYER_IP:
+            decode_ip_any(p, c, c.off)
+        elif c.layer == LAYER_AH:
+            decode_ah(p, c)
+        else:
+            if c.layer == LAYER_PROTOCOL or c.layer == LAYER_PORT:
+                outer = p[0]
+                outer.status = WIRE_OTHER if c.layer == LAYER_PROTOCOL else WIRE_UDP
+            open_layer(p, c)
+    if outer.status != WIRE_NOT_IP and stays_closed(p, &outer):
+        p[0] = outer
+
+
+cdef inline bint stays_closed(const Packet *p, const Packet *outer) noexcept nogil:
+    """What is in UDP was a guess by port: a malformed packet in there is none."""
+    if p.status == WIRE_NOT_IP:
+        return True
+    return outer.status == WIRE_UDP and p.status >= WIRE_BAD_ETHER and p.status < WIRE_TOO_DEEP
+
+
+cdef void open_layer(Packet *p, Cut *c) noexcept nogil:
+    c.opened = 0
+    if c.layer == LAYER_OTHER_TYPE:
+        type_open(c)
+    elif c.layer == LAYER_LLC:
+        llc_open(c)
+    elif c.layer == LAYER_PPP:
+        ppp_open(c)
+    elif c.layer == LAYER_PPPOE:
+        pppoe_open(c)
+    elif c.layer == LAYER_MPLS:
+        mpls_open(c)
+    elif c.layer == LAYER_PROTOCOL:
+        protocol_open(c)
+    else:
+        port_open(c)
+    if c.layer == LAYER_END:
+        p.status = c.status
+    elif c.opened:
+        note_tunnel(p, c)
+
+
+cdef void note_tunnel(Packet *p, Cut *c) noexcept nogil:
+    cdef Tunnel *t
+    if p.n_tunnels == MAX_TUNNELS:
+        p.status = WIRE_TOO_DEEP
+        return
+    t = &p.tunnel[p.n_tunnels]
+    p.n_tunnels += 1
+    t.kind = c.opened
+    t.id = c.id
+    t.has_id = c.has_id
+    t.ip = p.ip
+    t.ip_version = p.ip_version
+
+
+# ---- Ethernet ----------------------------------------------------------------------------
 
 
 cdef inline void keep_tag(Packet *p, uint16_t tci) noexcept nogil:
@@ -91,7 +160,7 @@ cdef inline void keep_tag(Packet *p, uint16_t tci) noexcept nogil:
         p.n_vlan += 1
 
 
-cdef void decode_ethernet(Packet *p, const Cut *c) noexcept nogil:
+cdef void decode_ethernet(Packet *p, Cut *c) noexcept nogil:
     cdef uint32_t i
     if unlikely(c.length < 14):
         p.status = short_of(c, 14, WIRE_BAD_ETHER)
@@ -102,10 +171,18 @@ cdef void decode_ethernet(Packet *p, const Cut *c) noexcept nogil:
     decode_ether_type(p, c, be16(c.data + 12), 14)
 
 
-cdef void decode_ether_type(Packet *p, const Cut *c, uint16_t kind, uint32_t off) noexcept nogil:
+cdef void decode_inner_ethernet(Packet *p, Cut *c) noexcept nogil:
+    """The addresses of a flow stay those of the frame that was captured."""
+    if c.off + 14 > c.length:
+        p.status = short_of(c, c.off + 14, WIRE_BAD_TUNNEL)
+        return
+    decode_ether_type(p, c, be16(c.data + c.off + 12), c.off + 14)
+
+
+cdef void decode_ether_type(Packet *p, Cut *c, uint16_t kind, uint32_t off) noexcept nogil:
     """Network layer behind an EtherType, whose payload begins at off."""
     cdef int tags = 0
-    while unlikely(is_tag(kind)):
+    while unlikely(is_tag(kind) and decodes(c, DECODE_VLAN)):
         if off + 4 > c.length or tags == MAX_TAGS:
             p.status = WIRE_BAD_ETHER if tags == MAX_TAGS else short_of(c, off + 4, WIRE_BAD_ETHER)
             return
@@ -118,58 +195,16 @@ cdef void decode_ether_type(Packet *p, const Cut *c, uint16_t kind, uint32_t off
         decode_ip4(p, c, off)
     elif kind == ETHER_IP6:
         decode_ip6(p, c, off)
-    elif kind <= 1500:
-        decode_llc(p, c, off)
     else:
-        p.status = WIRE_NOT_IP
+        c.kind = kind
+        go_on(p, c, LAYER_OTHER_TYPE, off)
 
 
-cdef inline bint is_tag(uint16_t kind) noexcept nogil:
-    return (kind == ETHER_VLAN or kind == ETHER_QINQ or kind == ETHER_QINQ_OLD
-            or kind == ETHER_QINQ_OLD2)
+# ---- IP ----------------------------------------------------------------------------------
 
 
-cdef void decode_llc(Packet *p, const Cut *c, uint32_t off) noexcept nogil:
-    """IEEE 802.3 length field: an 802.2 header; SNAP (RFC 1042) names an EtherType again."""
-    p.status = WIRE_NOT_IP
-    if off + 8 > c.length or be32(c.data + off) >> 8 != 0xAAAA03 or be16(c.data + off + 3):
-        return
-    p.ether_type = be16(c.data + off + 6)
-    if p.ether_type == ETHER_IP4:
-        decode_ip4(p, c, off + 8)
-    elif p.ether_type == ETHER_IP6:
-        decode_ip6(p, c, off + 8)
-
-
-cdef void decode_link(Packet *p, const Cut *c) noexcept nogil:
-    """Every link type but Ethernet."""
-    cdef uint16_t link = p.frame.link_type
-    if link == LINK_SLL:
-        decode_cooked(p, c, 16, 14)
-    elif link == LINK_SLL2:
-        decode_cooked(p, c, 20, 0)
-    elif link == LINK_NULL or link == LINK_LOOP:
-        decode_ip_any(p, c, 4)
-    elif wire_link_known(link):
-        decode_ip_any(p, c, 0)
-    else:
-        p.status = WIRE_BAD_LINK
-
-
-cdef void decode_cooked(Packet *p, const Cut *c, uint32_t size, uint32_t at) noexcept nogil:
-    """Linux "any" captures: an EtherType at a fixed place of a header of fixed size."""
-    if c.length < size:
-        p.status = short_of(c, size, WIRE_BAD_ETHER)
-        return
-    decode_ether_type(p, c, be16(c.data + at), size)
-
-
-cdef void decode_ip_any(Packet *p, const Cut *c, uint32_t off) noexcept nogil:
-    """IP whose version only its first half-byte tells.
-
-    The loopback header in front holds an address family of the capturing host, in its
-    byte order and with its number for IPv6; the version says the same and is portable.
-    """
+cdef void decode_ip_any(Packet *p, Cut *c, uint32_t off) noexcept nogil:
+    """IP whose version only its first half-byte tells."""
     if off + 1 > c.length:
         p.status = short_of(c, off + 1, WIRE_BAD_ETHER)
         return
@@ -183,7 +218,7 @@ cdef void decode_ip_any(Packet *p, const Cut *c, uint32_t off) noexcept nogil:
         p.status = WIRE_NOT_IP
 
 
-cdef inline void set_payload(Packet *p, const Cut *c, uint32_t off, uint32_t length) noexcept nogil:
+cdef inline void set_payload(Packet *p, Cut *c, uint32_t off, uint32_t length) noexcept nogil:
     """Transport data at off, `length` bytes of it by the network header."""
     p.payload_off = off
     p.payload_len = length
@@ -193,7 +228,7 @@ cdef inline void set_payload(Packet *p, const Cut *c, uint32_t off, uint32_t len
         p.payload_cap = min(length, c.captured - off)
 
 
-cdef void decode_ip4(Packet *p, const Cut *c, uint32_t off) noexcept nogil:
+cdef void decode_ip4(Packet *p, Cut *c, uint32_t off) noexcept nogil:
     cdef const uint8_t *h = c.data + off
     cdef uint32_t header, total
     if unlikely(off + 20 > c.length):
@@ -240,7 +275,7 @@ cdef void note_fragment6(Packet *p, const uint8_t *h, uint32_t named) noexcept n
     p.frag_flags = FRAG_MORE if field & 1 else 0
 
 
-cdef void decode_ip6(Packet *p, const Cut *c, uint32_t off) noexcept nogil:
+cdef void decode_ip6(Packet *p, Cut *c, uint32_t off) noexcept nogil:
     cdef const uint8_t *h = c.data + off
     cdef uint32_t length
     if unlikely(off + 40 > c.length):
@@ -269,14 +304,14 @@ cdef inline bint is_extension(uint8_t protocol) noexcept nogil:
             or protocol == 60 or protocol == 135 or protocol == 139 or protocol == 140)
 
 
-cdef void walk_extensions(Packet *p, const Cut *c, uint32_t off, uint32_t left) noexcept nogil:
+cdef void walk_extensions(Packet *p, Cut *c, uint32_t off, uint32_t left) noexcept nogil:
     """Extension headers (RFC 8200 section 4) down to a transport header."""
     cdef uint32_t size, named = off - 40 + 6     # the byte that names the header at off
     cdef uint32_t ip = off - 40
     cdef int walked = 0
     while walked < MAX_EXTENSIONS:
         walked += 1
-        if not is_extension(p.protocol):
+        if not is_extension(p.protocol) or (p.protocol == 51 and not decodes(c, DECODE_AH)):
             decode_transport(p, c, off, left)
             return
         if off + 8 > c.length:
@@ -305,18 +340,47 @@ cdef inline uint32_t extension_size(const Packet *p, const uint8_t *h) noexcept 
     return (<uint32_t>h[1] + 1) << 3
 
 
-cdef void decode_transport(Packet *p, const Cut *c, uint32_t off, uint32_t length) noexcept nogil:
+cdef void decode_transport(Packet *p, Cut *c, uint32_t off, uint32_t length) noexcept nogil:
     p.l4 = c.data + off
     if likely(p.protocol == 6):
         decode_tcp(p, c, off, length)
     elif p.protocol == 17:
         decode_udp(p, c, off, length)
     else:
-        set_payload(p, c, off, length)
-        p.status = WIRE_OTHER
+        decode_other(p, c, off, length)
 
 
-cdef void decode_tcp(Packet *p, const Cut *c, uint32_t off, uint32_t length) noexcept nogil:
+cdef void decode_other(Packet *p, Cut *c, uint32_t off, uint32_t length) noexcept nogil:
+    set_payload(p, c, off, length)
+    p.status = WIRE_OTHER
+    if protocol_known(p.protocol):
+        cut_at(c, off + length)
+        c.kind = p.protocol
+        c.version = p.ip_version
+        go_on(p, c, LAYER_PROTOCOL, off)
+    elif p.protocol == 51 and decodes(c, DECODE_AH):   # over IPv4; IPv6 has it in its chain
+        cut_at(c, off + length)
+        go_on(p, c, LAYER_AH, off)
+
+
+cdef void decode_ah(Packet *p, Cut *c) noexcept nogil:
+    """RFC 4302 section 2: next header, length in words less two. What it proves is not checked."""
+    cdef uint32_t off = c.off, size
+    if off + 12 > c.length:
+        p.status = short_of(c, off + 12, WIRE_BAD_TUNNEL)
+        return
+    size = extension_size(p, c.data + off)
+    if off + size > c.wire:
+        p.status = WIRE_BAD_TUNNEL
+        return
+    p.protocol = c.data[off]
+    decode_transport(p, c, off + size, c.wire - off - size)
+
+
+# ---- TCP, UDP ----------------------------------------------------------------------------
+
+
+cdef void decode_tcp(Packet *p, Cut *c, uint32_t off, uint32_t length) noexcept nogil:
     cdef const uint8_t *h = c.data + off
     cdef uint32_t header
     if unlikely(length < 20):
@@ -344,7 +408,7 @@ cdef void decode_tcp(Packet *p, const Cut *c, uint32_t off, uint32_t length) noe
     p.status = WIRE_TCP
 
 
-cdef void decode_udp(Packet *p, const Cut *c, uint32_t off, uint32_t length) noexcept nogil:
+cdef void decode_udp(Packet *p, Cut *c, uint32_t off, uint32_t length) noexcept nogil:
     cdef const uint8_t *h = c.data + off
     cdef uint32_t size
     if unlikely(length < 8):
@@ -364,3 +428,8 @@ cdef void decode_udp(Packet *p, const Cut *c, uint32_t off, uint32_t length) noe
     p.l4_len = 8
     set_payload(p, c, off + 8, size - 8)
     p.status = WIRE_UDP
+    if unlikely(tunnel_port(p.dport) or tunnel_port(p.sport)) and p.payload_len:
+        c.sport = p.sport
+        c.dport = p.dport
+        cut_at(c, off + size)
+        go_on(p, c, LAYER_PORT, off + 8)

@@ -26,18 +26,18 @@ STRICT = (
     "seqwrap",
     "flags_rst",
     "fileformat",
+    "linktype",
+    "tunnel",
+    "vlan_mpls_pppoe",
 )
 OTHERS = (
     "fastopen",
     "flowcontrol",
     "fragments",
     "gap_loss",
-    "linktype",
     "midstream",
     "nontcp",
     "overlap",
-    "tunnel",
-    "vlan_mpls_pppoe",
 )
 ERRORS = ("mismatched", "missing", "extra", "end_mismatch")
 

@@ -1,4 +1,4 @@
-"""What aiomos reads on a tap, by the client's port."""
+"""What aiomos reads on a tap, by the ports of the client and the server."""
 
 from __future__ import annotations
 
@@ -54,16 +54,16 @@ async def take_all(end: aiomos.Endpoint, side: Side) -> None:
     side.data = b"".join(parts)
 
 
-def read(tap: Frames | Path, **options: Any) -> dict[int, list[Seen]]:
+def read(tap: Frames | Path, **options: Any) -> dict[tuple[int, int], list[Seen]]:
     """All connections of frames or of a file, in the order in which they began. `options` are
     those of ``@app.tcp``."""
-    found: dict[int, list[Seen]] = {}
+    found: dict[tuple[int, int], list[Seen]] = {}
     app = aiomos.App()
 
     @app.tcp(**{"start": "syn", "limit": 1 << 26, **options})
     async def reads(flow: aiomos.Flow) -> None:
         seen = Seen()
-        found.setdefault(flow.client.port, []).append(seen)
+        found.setdefault((flow.client.port, flow.server.port), []).append(seen)
         await take_all(flow.client, seen.client)
         await take_all(flow.server, seen.server)
         seen.reason = str(await flow.closed())

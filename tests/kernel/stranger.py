@@ -18,9 +18,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-HERE = Path(__file__).parent
-sys.path.append(str(HERE.parent))
-sys.path.append(str(HERE.parent / "captures"))
+sys.path.append(str(Path(__file__).parents[1]))
+sys.path.append(str(Path(__file__).parents[1] / "captures"))
 from craft import ACK, FIN, ICMP, RST, SYN, address, checksum, ethernet, frame, ipv4, tcp
 from lab.impair import ETH_P_ALL, PACKET_IGNORE_OUTGOING, SOL_PACKET
 from lab.netns import OFFLOADS, Namespace, command

@@ -74,8 +74,8 @@ def compare(street: Street, scripts: list[Script], isn: int = 1000) -> list[byte
     for segments, data in zip(scripts, kernel.values(), strict=True):
         assert data == by_the_rule(segments), segments
     tapped = read(street.frames, overlap="linux") if offered(overlap="linux") else {}
-    for segments, port in zip(scripts, tapped, strict=False):
-        (seen,), data = tapped[port], kernel[port]
+    for segments, ports in zip(scripts, tapped, strict=False):
+        (seen,), data = tapped[ports], kernel[ports[0]]
         assert seen.client.data == data, segments
         assert seen.client.gaps == [], segments
     return list(kernel.values())

@@ -24,12 +24,13 @@ SHIM = ROOT / "dpdk_shim"
 
 #: From the lowest to the highest. In `BRIDGE` Python objects and asyncio begin.
 ENGINE_LAYERS: dict[str, str] = {
-    "leaves": "seq be limits intrinsics shim bpf flowprobe errors names",
-    "storage": "wire tcpopt pool stream flow timers flowkey clock filtertext filterproof",
+    "leaves": "seq be walk limits intrinsics shim bpf flowprobe errors names",
+    "storage": "links tunnels udptunnels wire tcpopt pool stream flow timers flowkey clock filtertext filterproof",
     "tables": "flowtable assembler filters events",
     "protocol": "state life receive checks closing handshake tcp udp flowfilters",
     "core": "core",
-    "bridge": "source probe taskface taskqueue task packet view pump",
+    "bridge": "source probe taskface taskqueue task reading packet view faults packethooks"
+    " overlimit feed pump",
     "test hooks": "_testing _resume",
 }
 #: What users read.
