@@ -6,7 +6,7 @@ from libc.stdint cimport int64_t, uint32_t
 
 from aiomos._engine.events cimport (ANOMALY_BAD_RESET, ANOMALY_RIGHT_OF_WINDOW, DIFFERS_NO,
                                     EVENT_FIN, EVENT_RESET, EVENT_RETRANSMISSION)
-from aiomos._engine.flow cimport (FLOW_CLOSED, FLOW_ESTABLISHED, FLOW_OPEN, HALF_ACKING,
+from aiomos._engine.flow cimport (FLOW_CLOSED, FLOW_DOUBT, FLOW_ESTABLISHED, FLOW_OPEN, HALF_ACKING,
                                   HALF_CLAIMED, HALF_FIN, HALF_FIN_ACKED, HALF_FIN_DONE, HALF_RST,
                                   HALF_SYNCED, Half, TCP_CLOSE_WAIT, TCP_CLOSED, TCP_CLOSING,
                                   TCP_FIN_WAIT_1, TCP_FIN_WAIT_2, TCP_LAST_ACK, TCP_SYN_SENT,
@@ -16,37 +16,68 @@ from aiomos._engine.limits cimport ACK, CLIENT, CLOSE_FIN, CLOSE_RESET, CLOSE_TI
 from aiomos._engine.receive cimport (receive_fin, receive_flush, receive_held, receive_hole_due,
                                      receive_shown)
 from aiomos._engine.seq cimport seq_ge, seq_gt, seq_le, seq_lt
-from aiomos._engine.state cimport (C_TCP_BAD_RST, C_TCP_OUTSIDE_WINDOW, count_retransmission,
+from aiomos._engine.state cimport (C_TCP_BAD_RST, C_TCP_OUTSIDE_WINDOW, anomaly, count_retransmission,
                                    event_raise, hook_of, refuse, set_state)
 
 
 # ---- second check: RST (RFC 5961 section 3.2) --------------------------------------------
 
+cdef enum:
+    RST_INVALID = 0
+    RST_EXACT = 1
+    RST_DOUBTFUL = 2
+
+
 cdef void rst_arrives(CoreState *cs, Flow *f, Packet *p, int s, bint timely) noexcept nogil:
-    cdef bint valid = timely and rst_valid(f, p, s)
+    cdef int judged = judge_rst(f, p, s) if timely else RST_INVALID
     f.h[s].flags |= HALF_RST
-    event_raise(cs, f, EVENT_RESET, s, hook_of(cs, s), valid, 0, 0)
-    if not valid:
+    event_raise(cs, f, EVENT_RESET, s, hook_of(cs, s), judged == RST_EXACT, 0, 0)
+    if judged == RST_EXACT:
+        tcp_close(cs, f, CLOSE_RESET)
+    elif judged == RST_DOUBTFUL:
+        doubt(cs, f, s)
+    else:
         refuse(cs, f, s, ANOMALY_BAD_RESET, C_TCP_BAD_RST, 0)
-        return
-    tcp_close(cs, f, CLOSE_RESET)
 
 
-cdef bint rst_valid(const Flow *f, const Packet *p, int s) noexcept nogil:
-    """Exactly the next sequence number, or in SYN-SENT an acknowledgement of the SYN.
+cdef int judge_rst(const Flow *f, const Packet *p, int s) noexcept nogil:
+    """Exactly the next number, or in SYN-SENT an acknowledgement of the SYN; anywhere else in
+    the window it would be challenged, and the connection lives.
 
-    The next number is what the receiver expects; a tap may have missed what lies before
-    it (then it is the highest that the sender used), or not have seen its acknowledgement.
-    In the window but elsewhere, it would be challenged (RFC 5961); the connection lives.
+    The next number lies between what the receiver has acknowledged and the end of all that
+    the tap has seen; where these differ, a RST at one of them may have been exact or not.
     """
     cdef const Half *snd = &f.h[s]
     cdef const Half *rcv = &f.h[1 - s]
+    cdef bint acking = rcv.flags & HALF_ACKING != 0
+    cdef uint32_t expected = snd.nxt
     if rcv.state == TCP_SYN_SENT and p.flags & ACK:
         return seq_gt(p.ack, f.isn[1 - s]) and seq_le(p.ack, rcv.top)
     if not snd.flags & HALF_SYNCED:
         return not rcv.flags & HALF_SYNCED
-    return (p.seq == snd.nxt or p.seq == snd.top
-            or (rcv.flags & HALF_ACKING and p.seq == rcv.ack))
+    if acking and seq_gt(rcv.ack, expected):
+        expected = rcv.ack
+    if p.seq == expected and (not seq_gt(snd.top, expected) or acking and rcv.ack == expected):
+        return RST_EXACT
+    if p.seq == snd.nxt or p.seq == snd.top or acking and p.seq == rcv.ack:
+        return RST_DOUBTFUL
+    return RST_INVALID
+
+
+cdef void doubt(CoreState *cs, Flow *f, int s) noexcept nogil:
+    """A receiver that goes on acknowledging has not been reset (rst_disproved)."""
+    if f.flags & FLOW_DOUBT * 3:
+        return
+    f.flags = (f.flags | FLOW_DOUBT << s) & ~<uint32_t>FLOW_OPEN
+    f.doubt_due = cs.now + cs.config.one_sided_grace_ns
+    flow_arm(cs, f, f.doubt_due)
+
+
+cdef void rst_disproved(CoreState *cs, Flow *f, int s) noexcept nogil:
+    f.flags &= ~<uint32_t>(FLOW_DOUBT * 3)
+    anomaly(cs, f, s, ANOMALY_BAD_RESET, C_TCP_BAD_RST, 0)
+    if f.flags & FLOW_ESTABLISHED and not (f.h[0].flags | f.h[1].flags) & HALF_FIN:
+        f.flags |= FLOW_OPEN
 
 
 # ---- eighth: FIN -------------------------------------------------------------------------
@@ -121,6 +152,8 @@ cdef void close_if_done(CoreState *cs, Flow *f) noexcept nogil:
 cdef void tcp_close(CoreState *cs, Flow *f, uint8_t reason) noexcept nogil:
     if f.flags & FLOW_CLOSED:
         return
+    if f.flags & FLOW_DOUBT * 3:     # nobody has spoken against it
+        reason = CLOSE_RESET
     receive_flush(cs, f, CLIENT)
     receive_flush(cs, f, SERVER)
     if reason == CLOSE_RESET:
@@ -145,6 +178,8 @@ cdef void tcp_timer(CoreState *cs, Flow *f) noexcept nogil:
     for side in range(2):
         receive_hole_due(cs, f, side)
     close_if_done(cs, f)
+    if f.flags & FLOW_DOUBT * 3 and f.doubt_due <= cs.now:
+        tcp_close(cs, f, CLOSE_RESET)
     due = f.last_ns + idle_limit(cs, f)
     if due <= cs.now:
         # Nothing late is to be expected of a flow that was idle: what comes begins a new one.

@@ -42,6 +42,8 @@ cdef enum:
     FLOW_LEARNING = 0x40000   # whether timestamps are used shows as segments come
     FLOW_BEGUN = 0x80000      # a handler has begun: the ends keep their names
     FLOW_FLIPPED = 0x100000   # they changed them once
+    FLOW_DOUBT = 0x200000     # doubt_due holds: a RST of the client (0x200000) or the server
+                              # (0x400000) of which only its receiver knows if it was exact
     FLOW_DYING = 0x0400       # unlinked in this burst; records may still name it
 
 # Endpoint states (RFC 9293 section 3.3.2).
@@ -114,4 +116,5 @@ cdef struct Flow:
     uint16_t claim_packets    # of the other end when the claim was first made
     uint32_t claim            # an acknowledgement by one end that its peer could not yet have ...
     uint32_t claim_ms         # ... made true, and when (low bits of engine time)
-    uint64_t spare[2]         # 320 bytes in all: the hot part lies in exactly two cache lines
+    int64_t doubt_due         # when a doubtful RST counts, unless its receiver goes on
+    uint64_t spare            # 320 bytes in all: the hot part lies in exactly two cache lines

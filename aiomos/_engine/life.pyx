@@ -3,7 +3,7 @@ from libc.stdint cimport uint16_t
 from libc.string cimport memcpy
 
 from aiomos._engine.events cimport EVENT_END, HOOK_RECEIVER, HOOK_TIMER
-from aiomos._engine.flow cimport (FLOW_CLIENT_LOW, FLOW_CLOSED, FLOW_DYING, FLOW_OPEN,
+from aiomos._engine.flow cimport (FLOW_CLIENT_LOW, FLOW_CLOSED, FLOW_DOUBT, FLOW_DYING, FLOW_OPEN,
                                   FLOW_UNLINKED)
 from aiomos._engine.flowtable cimport table_add, table_release, table_unlink
 from aiomos._engine.limits cimport CLIENT, SERVER
@@ -141,6 +141,8 @@ cdef void flow_arm(CoreState *cs, Flow *f, int64_t due_ns) noexcept nogil:
     for side in range(2):       # a hole that waits to become a gap comes first
         if f.stream[side] != NULL and f.stream[side].grace_due:
             due_ns = min(due_ns, f.stream[side].grace_due)
+    if f.flags & FLOW_DOUBT * 3 and not f.flags & FLOW_CLOSED:
+        due_ns = min(due_ns, f.doubt_due)
     if not f.flags & FLOW_UNLINKED:
         wheel_arm(&cs.wheel, f, max(due_ns, cs.now + 1))
 

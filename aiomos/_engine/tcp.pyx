@@ -9,11 +9,11 @@ from libc.stdint cimport uint16_t, uint32_t
 from aiomos._engine.checks cimport (SMALL_SEGMENT, ack_ahead, ack_behind, beyond_window, same_ack,
                                     small_arrives, timestamp_check, window_closed)
 from aiomos._engine.closing cimport (close_if_done, fin_acked, fin_received, fin_sent,
-                                     rst_arrives)
+                                     rst_arrives, rst_disproved)
 from aiomos._engine.events cimport (ANOMALY_INVALID_FLAGS, ANOMALY_NO_ACK_FLAG, EVENT_END,
                                     EVENT_PACKET, HOOK_RECEIVER, HOOK_SENDER, VERDICT_ACCEPTED,
                                     VERDICT_REFUSED, VERDICT_REPEATED)
-from aiomos._engine.flow cimport (FLOW_CLOSED, FLOW_ESTABLISHED, FLOW_LEARNING, FLOW_OPEN,
+from aiomos._engine.flow cimport (FLOW_CLOSED, FLOW_DOUBT, FLOW_ESTABLISHED, FLOW_LEARNING, FLOW_OPEN,
                                   FLOW_PAWS, HALF_ACKING, HALF_FIN, HALF_FIN_DONE, HALF_SEEN,
                                   HALF_SYNCED, Half)
 from aiomos._engine.handshake cimport (TCP_DONE, another_connection, bad_flags, establish,
@@ -96,6 +96,7 @@ cdef void acceptable_arrives(CoreState *cs, Flow *f, Packet *p, int s) noexcept 
     """The sender's stack first: its FIN; then the receiver's. Only the first acknowledgement of
     an end, which may open the connection, comes before all."""
     cdef bint opened = f.h[s].flags & HALF_ACKING and f.flags & FLOW_ESTABLISHED
+    cdef uint32_t acked = f.h[s].ack
     if opened:
         if not ack_acceptable(cs, f, p, s):
             return
@@ -103,6 +104,8 @@ cdef void acceptable_arrives(CoreState *cs, Flow *f, Packet *p, int s) noexcept 
             fin_sent(cs, f, p, s)
     if not ack_arrives(cs, f, p, s):
         return
+    if f.flags & FLOW_DOUBT << (1 - s) and f.h[s].ack != acked:
+        rst_disproved(cs, f, 1 - s)
     text_arrives(cs, f, p, s)
     if p.flags & FIN:
         if not opened:
