@@ -54,7 +54,7 @@ class Engine:
         linger: seconds that handlers get after the end of the traffic.
         burst: most frames taken at once, 1 to 64.
         budget: most steps of handlers between two bursts; None: as many as there are.
-        options: engine limits and timeouts, see :data:`aiomos._engine.core.DEFAULTS`.
+        options: engine limits and timeouts, see :data:`aiomos._engine.options.DEFAULTS`.
 
     Raises:
         SourceError: a capture cannot be opened or read.

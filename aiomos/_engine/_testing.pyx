@@ -12,7 +12,7 @@ from libc.string cimport memcpy, memset
 from itertools import pairwise
 
 from aiomos._engine import names
-from aiomos._engine.core import decoder_mask
+from aiomos._engine.options import check_options
 from aiomos._engine.assembler cimport asm_add, asm_drain, asm_truncate
 from aiomos._engine.clock cimport Clock, clock_needs_next, clock_step
 from aiomos._engine.core cimport Core
@@ -112,7 +112,7 @@ def decode(data, *, uint16_t tag=0, bytes seed=b"", without=(), **meta):
     cdef KeySeed key
     memset(&p, 0, sizeof(Packet))
     wire_decode(&p, &box.frame, box.frame.data, box.frame.head_len,
-                decoder_mask(set(names.DECODERS).difference(without)))
+                check_options({"decode": set(names.DECODERS).difference(without)})["decode"])
     found = {
         "status": names.STATUSES[p.status], "ip_version": p.ip_version,
         "protocol": p.protocol, "ether_type": p.ether_type,
@@ -629,6 +629,7 @@ cdef class CoreDriver:
         cdef Core core = self.core
         for i, box in enumerate(boxes):
             frames[i] = (<FrameBox>box).frame
+        core.relieve()
         core.prepare(frames, n)
         i = 0
         while i < n:

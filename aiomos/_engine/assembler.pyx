@@ -4,7 +4,8 @@ from libc.string cimport memcmp, memcpy, memmove
 
 from aiomos._engine.intrinsics cimport unlikely
 from aiomos._engine.limits cimport OOO_MAX_BYTES, OOO_MAX_RANGES
-from aiomos._engine.pool cimport pool_get, pool_put
+from aiomos._engine.pool cimport pool_get_early as pool_get
+from aiomos._engine.pool cimport pool_put_early as pool_put
 from aiomos._engine.seq cimport seq_ge, seq_gt, seq_le, seq_lt
 from aiomos._engine.stream cimport Piece, span_copy, stream_append_bytes
 

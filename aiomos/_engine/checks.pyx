@@ -4,7 +4,7 @@ from libc.stdint cimport int32_t, uint8_t, uint16_t, uint32_t
 from aiomos._engine.events cimport (ANOMALY_BAD_ACK, ANOMALY_OLD_TIMESTAMP,
                                     ANOMALY_RIGHT_OF_WINDOW, ANOMALY_SMALL_SEGMENTS,
                                     EVENT_WINDOW_UPDATE, EVENT_ZERO_WINDOW)
-from aiomos._engine.flow cimport (FLOW_CLAIM, FLOW_LEARNING, FLOW_PAWS, HALF_ACKING, HALF_AWAY,
+from aiomos._engine.flow cimport (FLOW_CLAIM, FLOW_DOUBT, FLOW_LEARNING, FLOW_PAWS, HALF_ACKING, HALF_AWAY,
                                   HALF_FIN, HALF_INFERRED, HALF_SEEN, HALF_SYN, HALF_SYNCED,
                                   HALF_TIMESTAMPS, Half)
 from aiomos._engine.limits cimport FIN, RST
@@ -101,7 +101,7 @@ cdef bint ack_ahead(CoreState *cs, Flow *f, const Packet *p, int s) noexcept nog
     cdef const Half *rcv = &f.h[1 - s]
     if seq_le(p.ack, rcv.top) or not rcv.flags & HALF_SEEN:
         return True
-    if rcv.flags & HALF_AWAY and f.claim_packets == <uint16_t>rcv.packets:
+    if rcv.flags & HALF_AWAY and f.claim_packets == <uint8_t>rcv.packets:
         return True
     if <uint32_t>seq_diff(p.ack, rcv.top) <= widest(&f.h[s]):
         return True
@@ -116,16 +116,18 @@ cdef bint out_of_sight(CoreState *cs, Flow *f, const Packet *p, int s) noexcept 
     is not heard for as long as a hole waits on a one-sided flow."""
     cdef Half *rcv = &f.h[1 - s]
     cdef uint32_t ms = <uint32_t>(cs.now / 1000000)
-    if f.flags & FLOW_CLAIM << s and f.claim_packets == <uint16_t>rcv.packets:
+    if f.flags & FLOW_DOUBT * 3:         # since_ms is in use
+        return False
+    if f.flags & FLOW_CLAIM << s and f.claim_packets == <uint8_t>rcv.packets:
         f.claim = p.ack
-        if ms - f.claim_ms < <uint32_t>(cs.config.one_sided_grace_ns / 1000000):
+        if ms - f.since_ms < <uint32_t>(cs.config.one_sided_grace_ns / 1000000):
             return False
         rcv.flags |= HALF_AWAY
         return True
     f.flags = (f.flags & ~<uint32_t>(FLOW_CLAIM * 3)) | FLOW_CLAIM << s
     f.claim = p.ack
-    f.claim_ms = ms
-    f.claim_packets = <uint16_t>rcv.packets
+    f.since_ms = ms
+    f.claim_packets = <uint8_t>rcv.packets
     rcv.flags &= ~<uint16_t>HALF_AWAY
     return False
 

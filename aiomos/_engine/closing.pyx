@@ -2,22 +2,23 @@
 
 Names as in tcp.pyx: `s` is the end that sent the segment, `snd` its half, `rcv` its peer's.
 """
-from libc.stdint cimport int64_t, uint32_t
+from libc.stdint cimport uint32_t
 
 from aiomos._engine.events cimport (ANOMALY_BAD_RESET, ANOMALY_RIGHT_OF_WINDOW, DIFFERS_NO,
                                     EVENT_FIN, EVENT_RESET, EVENT_RETRANSMISSION)
-from aiomos._engine.flow cimport (FLOW_CLOSED, FLOW_DOUBT, FLOW_ESTABLISHED, FLOW_OPEN, HALF_ACKING,
-                                  HALF_CLAIMED, HALF_FIN, HALF_FIN_ACKED, HALF_FIN_DONE, HALF_RST,
-                                  HALF_SYNCED, Half, TCP_CLOSE_WAIT, TCP_CLOSED, TCP_CLOSING,
-                                  TCP_FIN_WAIT_1, TCP_FIN_WAIT_2, TCP_LAST_ACK, TCP_SYN_SENT,
-                                  TCP_TIME_WAIT)
-from aiomos._engine.life cimport flow_arm, flow_close, flow_forget
+from aiomos._engine.flow cimport (FLOW_CLAIM, FLOW_CLOSED, FLOW_DOUBT, FLOW_ESTABLISHED,
+                                  FLOW_OPEN, HALF_ACKING, HALF_CLAIMED, HALF_FIN, HALF_FIN_ACKED,
+                                  HALF_FIN_DONE, HALF_RST, HALF_SYNCED, Half, TCP_CLOSE_WAIT,
+                                  TCP_CLOSED, TCP_CLOSING, TCP_FIN_WAIT_1, TCP_FIN_WAIT_2,
+                                  TCP_LAST_ACK, TCP_SYN_SENT, TCP_TIME_WAIT)
+from aiomos._engine.life cimport (flow_close, flow_doubt_ripe, flow_expiry, flow_forget,
+                                  flow_watch)
 from aiomos._engine.limits cimport ACK, CLIENT, CLOSE_FIN, CLOSE_RESET, CLOSE_TIMEOUT, SERVER
 from aiomos._engine.receive cimport (receive_fin, receive_flush, receive_held, receive_hole_due,
                                      receive_shown)
 from aiomos._engine.seq cimport seq_ge, seq_gt, seq_le, seq_lt
-from aiomos._engine.state cimport (C_TCP_BAD_RST, C_TCP_OUTSIDE_WINDOW, anomaly, count_retransmission,
-                                   event_raise, hook_of, refuse, set_state)
+from aiomos._engine.state cimport (C_TCP_BAD_RST, C_TCP_OUTSIDE_WINDOW, anomaly,
+                                   count_retransmission, event_raise, hook_of, refuse, set_state)
 
 
 # ---- second check: RST (RFC 5961 section 3.2) --------------------------------------------
@@ -68,9 +69,9 @@ cdef void doubt(CoreState *cs, Flow *f, int s) noexcept nogil:
     """A receiver that goes on acknowledging has not been reset (rst_disproved)."""
     if f.flags & FLOW_DOUBT * 3:
         return
-    f.flags = (f.flags | FLOW_DOUBT << s) & ~<uint32_t>FLOW_OPEN
-    f.doubt_due = cs.now + cs.config.one_sided_grace_ns
-    flow_arm(cs, f, f.doubt_due)
+    f.flags = (f.flags | FLOW_DOUBT << s) & ~<uint32_t>(FLOW_OPEN | FLOW_CLAIM * 3)
+    f.since_ms = <uint32_t>(cs.now / 1000000)
+    flow_watch(cs, f)
 
 
 cdef void rst_disproved(CoreState *cs, Flow *f, int s) noexcept nogil:
@@ -120,7 +121,7 @@ cdef void fin_received(CoreState *cs, Flow *f, int s) noexcept nogil:
     receive_fin(cs, f, s)
     if f.h[1 - s].flags & HALF_ACKING and seq_gt(f.h[1 - s].ack, f.fin[s]):
         fin_acked(cs, f, s)
-    flow_arm(cs, f, cs.now + cs.config.closing_ns)
+    flow_watch(cs, f)
 
 
 cdef void fin_again(CoreState *cs, Flow *f, int s) noexcept nogil:
@@ -162,28 +163,16 @@ cdef void tcp_close(CoreState *cs, Flow *f, uint8_t reason) noexcept nogil:
     flow_close(cs, f, reason)
 
 
-cdef int64_t idle_limit(const CoreState *cs, const Flow *f) noexcept nogil:
-    if f.flags & FLOW_CLOSED:
-        return cs.config.linger_ns
-    if not f.flags & FLOW_ESTABLISHED:
-        return cs.config.embryonic_ns
-    if f.flags & FLOW_OPEN:
-        return cs.config.established_ns
-    return cs.config.closing_ns
-
-
 cdef void tcp_timer(CoreState *cs, Flow *f) noexcept nogil:
-    cdef int64_t due
     cdef int side
     for side in range(2):
         receive_hole_due(cs, f, side)
     close_if_done(cs, f)
-    if f.flags & FLOW_DOUBT * 3 and f.doubt_due <= cs.now:
+    if f.flags & FLOW_DOUBT * 3 and flow_doubt_ripe(cs, f):
         tcp_close(cs, f, CLOSE_RESET)
-    due = f.last_ns + idle_limit(cs, f)
-    if due <= cs.now:
+    if flow_expiry(cs, f) <= cs.now:
         # Nothing late is to be expected of a flow that was idle: what comes begins a new one.
         tcp_close(cs, f, CLOSE_TIMEOUT)
         flow_forget(cs, f)
         return
-    flow_arm(cs, f, due)
+    flow_watch(cs, f)

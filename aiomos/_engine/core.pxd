@@ -23,6 +23,8 @@ cdef class Core:
     # core_end_burst().
     cdef bint advance(self, int64_t now) noexcept nogil
     cdef void end_burst(self) noexcept nogil
+    # Before a burst: gives up what can be spared while memory is short.
+    cdef void relieve(self) noexcept nogil
     # Ends open flows with this reason; False: not all yet (record buffer full).
     cdef bint close_flows(self, uint8_t reason) noexcept nogil
     cdef uint32_t sweep       # close_flows: where it stands

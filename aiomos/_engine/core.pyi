@@ -1,22 +1,26 @@
 """The sans-io engine of one core."""
 
-from typing import Any
-
-#: Engine options and their defaults: times in seconds, memory in bytes.
-DEFAULTS: dict[str, Any]
-
 class Core:
     def __init__(
         self,
         *,
         embryonic: float = ...,
         established: float = ...,
+        one_sided: float = ...,
+        half_closed: float = ...,
         closing: float = ...,
         linger: float = ...,
         udp_idle: float = ...,
         reorder_grace: float = ...,
         one_sided_grace: float = ...,
         max_flows: int = ...,
+        max_embryonic: int = ...,
+        evict_idle: float = ...,
+        on_flows_full: str = ...,
+        on_embryonic_full: str = ...,
+        on_memory_full: str = ...,
+        statistics: bool = ...,
+        community_id_seed: int = ...,
         memory: int = ...,
         pickup: bool = ...,
         vlan_in_key: bool = ...,

@@ -6,58 +6,36 @@ import os
 
 from aiomos._engine import names
 from aiomos._engine.closing cimport tcp_close, tcp_timer
-from aiomos._engine.errors import ConfigError
-from aiomos._engine.flow cimport FLOW_CLIENT_LOW, FLOW_CLOSED, FLOW_UNLINKED, Flow
+from aiomos._engine.flow cimport (FLOW_CLIENT_LOW, FLOW_CLOSED, FLOW_STATS, FLOW_UNLINKED, Flow,
+                                  LIST_CLOSED, LIST_EMBRYONIC)
 from aiomos._engine.flowkey cimport flow_key
 from aiomos._engine.flowtable cimport (FlowSlot, table_find, table_free, table_home, table_init)
 from aiomos._engine.handshake cimport TCP_DONE, tcp_assume_syn, tcp_may_open
 from aiomos._engine.intrinsics cimport aio_prefetch, likely, unlikely
 from aiomos._engine.life cimport flow_bury, flow_forget, flow_open, flow_unviewed
 from aiomos._engine.limits cimport CLIENT, CLOSE_REUSED, PROTO_TCP, SCRATCH_SIZE, SERVER
-from aiomos._engine.pool cimport pool_clear, pool_init
+from aiomos._engine.options import check_options
+from aiomos._engine.pool cimport pool_clear, pool_held, pool_init
+from aiomos._engine.shed cimport shed_admit, shed_relieve
 from aiomos._engine.shim cimport aio_frame_copy
 from aiomos._engine.state cimport C_TCP_NO_FLOW, HOOK_PACKET, CoreConfig, hook_fn, records_full
+from aiomos._engine.stats cimport stats_close, stats_packet
 from aiomos._engine.stream cimport STREAM_TOLD
 from aiomos._engine.tcp cimport tcp_arrives
 from aiomos._engine.timers cimport wheel_init, wheel_pop, wheel_start, wheel_time
 from aiomos._engine.udp cimport udp_arrives, udp_timer
 from aiomos._engine.wire cimport WIRE_NEED_LINEAR, WIRE_UDP, wire_decode
 
-DEFAULTS = {
-    "embryonic": 20.0,
-    "established": 3600.0,
-    "closing": 600.0,
-    "linger": 60.0,
-    "udp_idle": 60.0,
-    "reorder_grace": 0.2,
-    "one_sided_grace": 1.0,
-    "max_flows": 1 << 22,
-    "memory": 4 << 30,
-    "pickup": True,
-    "vlan_in_key": False,
-    "decode": names.DECODERS,
-}
+cdef enum:
+    SPARE_FLOWS = 1024        # entries for what ends and begins in one burst
 
 
 cdef inline int64_t to_ns(object seconds) except -1:
     return <int64_t>round(seconds * 1e9)
 
 
-def decoder_mask(wanted) -> int:
-    """The names of names.DECODERS as a bit mask.
-
-    Raises:
-        ConfigError: there is no such decoder.
-    """
-    unknown = [name for name in wanted if name not in names.DECODERS]
-    if unknown:
-        raise ConfigError(f"no such decoder: {', '.join(unknown)}; "
-                          f"there are {', '.join(names.DECODERS)}")
-    return sum({1 << names.DECODERS.index(name) for name in wanted})
-
-
 cdef class Core:
-    """The sans-io engine. Options are those of DEFAULTS, times in seconds, memory in bytes."""
+    """The sans-io engine. Options are those of options.DEFAULTS, and `seed` of the hash."""
 
     def __cinit__(self, **options):
         self.state = <CoreState *>calloc(1, sizeof(CoreState))
@@ -69,33 +47,41 @@ cdef class Core:
             raise MemoryError
 
     def __init__(self, **options):
-        unknown = set(options) - set(DEFAULTS) - {"seed"}
-        if unknown:
-            raise TypeError(f"no such engine option: {', '.join(sorted(unknown))}")
-        self._configure({**DEFAULTS, **options})
-        seed = options.get("seed")
+        seed = options.pop("seed", None)
+        self._configure(check_options(options))
         self._allocate(os.urandom(32) if seed is None else bytes(seed).ljust(32, b"\0")[:32])
 
     def _configure(self, values):
         cdef CoreConfig *config = &self.state.config
         config.embryonic_ns = to_ns(values["embryonic"])
         config.established_ns = to_ns(values["established"])
+        config.one_sided_ns = to_ns(values["one_sided"])
+        config.half_closed_ns = to_ns(values["half_closed"])
         config.closing_ns = to_ns(values["closing"])
         config.linger_ns = to_ns(values["linger"])
         config.udp_ns = to_ns(values["udp_idle"])
         config.reorder_grace_ns = to_ns(values["reorder_grace"])
         config.one_sided_grace_ns = to_ns(values["one_sided_grace"])
         config.max_flows = values["max_flows"]
+        config.max_embryonic = values["max_embryonic"]
+        config.evict_idle_ns = to_ns(values["evict_idle"])
+        config.on_flows_full = values["on_flows_full"]
+        config.on_embryonic_full = values["on_embryonic_full"]
+        config.on_memory_full = values["on_memory_full"]
+        config.statistics = values["statistics"]
+        config.community_seed = values["community_id_seed"]
         config.memory = values["memory"]
         config.pickup = values["pickup"]
         config.vlan_in_key = values["vlan_in_key"]
-        config.decoders = decoder_mask(values["decode"])
+        config.decoders = values["decode"]
 
     def _allocate(self, bytes seed):
-        if table_init(&self.state.table, self.state.config.max_flows, seed) != 0:
+        # Entries of flows that are over stay while somebody holds a view: as many again.
+        if table_init(&self.state.table, self.state.config.max_flows * 2 + SPARE_FLOWS, seed) != 0:
             raise MemoryError(f"no room for {self.state.config.max_flows} flows: lower max_flows")
         wheel_init(&self.state.wheel, self.state.table.flows)
         pool_init(&self.state.pool, self.state.config.memory)
+        self.state.pool.alarm = &self.state.full
         self.state.next_flow_id = 1
 
     def __dealloc__(self):
@@ -103,6 +89,7 @@ cdef class Core:
         if self.state != NULL:
             for i in range(1, self.state.table.high + 1):
                 flow_unviewed(self.state, &self.state.table.flows[i])
+                stats_close(self.state, &self.state.table.flows[i])
             table_free(&self.state.table)
             pool_clear(&self.state.pool)
             free(self.state.scratch)
@@ -185,6 +172,10 @@ cdef class Core:
         cs.full = False
         flow_bury(cs)
 
+    cdef void relieve(self) noexcept nogil:
+        if unlikely(self.state.pool.tight):
+            shed_relieve(self.state)
+
     cdef bint close_flows(self, uint8_t reason) noexcept nogil:
         cdef CoreState *cs = self.state
         cdef Flow *f
@@ -221,13 +212,21 @@ cdef class Core:
         cdef CoreState *cs = self.state
         return {
             "flows": cs.table.linked,
+            "embryonic": cs.table.lists[LIST_EMBRYONIC].count,
+            "lingering": cs.table.lists[LIST_CLOSED].count,
             "flow_entries": cs.table.live,
             "timers": cs.wheel.armed,
+            "timer_looks": cs.wheel.looks,
             "blocks": cs.pool.blocks,
             "buffer_bytes": cs.pool.used,
             "buffer_bytes_peak": cs.pool.peak,
+            "cached_bytes": cs.pool.idle,
+            **{f"{name}_bytes": cs.pool.charged[i] for i, name in enumerate(names.MEMORY)},
+            "memory_held": pool_held(&cs.pool),
+            "memory_short": bool(cs.pool.tight),
             "heap_calls": cs.pool.heap,
             "flow_size": sizeof(Flow),
+            "flow_bytes": <uint64_t>cs.table.live * sizeof(Flow),
             "index_bytes": (<uint64_t>cs.table.mask + 1) * sizeof(FlowSlot),
         }
 
@@ -263,6 +262,21 @@ cdef void flow_arrives(CoreState *cs, Packet *p) noexcept nogil:
             return
     s = end_of(f, p)
     cs.talker = <uint8_t>s
+    if unlikely(f.flags & FLOW_STATS):
+        judge_counted(cs, f, p, s)
+    else:
+        judge(cs, f, p, s)
+
+
+cdef void judge_counted(CoreState *cs, Flow *f, Packet *p, int s) noexcept nogil:
+    """Late packets count for nothing; a segment that began another flow counts there."""
+    cdef bint late = f.flags & FLOW_CLOSED != 0
+    judge(cs, f, p, s)
+    if not late and not f.flags & FLOW_UNLINKED:
+        stats_packet(cs, f, p, s)
+
+
+cdef inline void judge(CoreState *cs, Flow *f, Packet *p, int s) noexcept nogil:
     if likely(p.protocol == PROTO_TCP):
         if unlikely(tcp_arrives(cs, f, p, s) != TCP_DONE):
             reopen(cs, f, p, s)
@@ -277,6 +291,8 @@ cdef Flow *open_for(CoreState *cs, Packet *p) noexcept nogil:
         if sender < 0:
             cs.counters[C_TCP_NO_FLOW] += 1
             return NULL
+    if not shed_admit(cs, p):
+        return NULL
     return flow_open(cs, p, sender)
 
 
@@ -290,7 +306,7 @@ cdef void reopen(CoreState *cs, Flow *old, Packet *p, int s) noexcept nogil:
         old.h[s].packets -= 1        # it counts for the new one
     tcp_close(cs, old, CLOSE_REUSED)
     flow_forget(cs, old)
-    f = flow_open(cs, p, SERVER if answered else CLIENT)
+    f = flow_open(cs, p, SERVER if answered else CLIENT) if shed_admit(cs, p) else NULL
     if f == NULL:
         return
     s = end_of(f, p)
@@ -298,3 +314,5 @@ cdef void reopen(CoreState *cs, Flow *old, Packet *p, int s) noexcept nogil:
     if answered:
         tcp_assume_syn(cs, f, 1 - s, isn, scale)
     tcp_arrives(cs, f, p, s)
+    if f.flags & FLOW_STATS:
+        stats_packet(cs, f, p, s)

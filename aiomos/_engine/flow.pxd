@@ -5,6 +5,7 @@ death in flowtable.pyx.
 """
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
+from aiomos._engine.flowstats cimport FlowStats
 from aiomos._engine.stream cimport Stream
 
 # Half.flags: what is known of what this end sent; 16 bits.
@@ -41,10 +42,20 @@ cdef enum:
     FLOW_CLAIM = 0x10000      # claim holds, of the client (0x10000) or the server (0x20000)
     FLOW_LEARNING = 0x40000   # whether timestamps are used shows as segments come
     FLOW_BEGUN = 0x80000      # a handler has begun: the ends keep their names
-    FLOW_FLIPPED = 0x100000   # they changed them once
-    FLOW_DOUBT = 0x200000     # doubt_due holds: a RST of the client (0x200000) or the server
-                              # (0x400000) of which only its receiver knows if it was exact
+    FLOW_FLIPPED = 0x800000   # they changed them once
+    FLOW_DOUBT = 0x200000     # of a RST of the client (0x200000) or the server (0x400000) only
+                              # its receiver knows whether it was exact
     FLOW_DYING = 0x0400       # unlinked in this burst; records may still name it
+    FLOW_STATS = 0x100000     # Flow.stats holds: every packet is counted in more detail
+
+# Flow.list: flows by what would be missed least, each list in order of what is to go first
+# (flowtable.pxd: table_list).
+cdef enum:
+    LIST_NONE = 0
+    LIST_EMBRYONIC = 1        # handshake not finished; in order of their birth
+    LIST_OPEN = 2             # by when it was last known to have had packets
+    LIST_CLOSED = 3           # over, lingers for late packets; in order of their ends
+    LISTS = 4
 
 # Endpoint states (RFC 9293 section 3.3.2).
 cdef enum:
@@ -93,7 +104,7 @@ cdef struct Flow:
     uint32_t timer_next       # wheel list, or free list of the slab
     uint32_t timer_prev
     uint32_t timer_tick       # when the wheel looks at it
-    uint32_t hash
+    uint32_t listed           # when it was put on its list, in units of LISTED_SHIFT
     uint16_t timer_slot
     uint8_t protocol
     uint8_t ip_version
@@ -113,8 +124,11 @@ cdef struct Flow:
     uint8_t reuse_scale
     uint8_t sides             # bit mask: which sides its handlers want to read
     uint8_t small[2]          # tiny segments in a row, none waiting for an acknowledgement
-    uint16_t claim_packets    # of the other end when the claim was first made
-    uint32_t claim            # an acknowledgement by one end that its peer could not yet have ...
-    uint32_t claim_ms         # ... made true, and when (low bits of engine time)
-    int64_t doubt_due         # when a doubtful RST counts, unless its receiver goes on
-    uint64_t spare            # 320 bytes in all: the hot part lies in exactly two cache lines
+    uint8_t list              # LIST_*
+    uint8_t claim_packets     # of the other end when the claim was first made, modulo 256
+    uint32_t list_next
+    uint32_t list_prev
+    FlowStats *stats          # NULL: nobody asked for more than what is here (stats.pxd)
+    uint32_t claim            # an acknowledgement by one end that the other could not have ...
+    uint32_t since_ms         # ... made true yet, and since when; or since when a RST is doubted
+                              # 320 bytes in all: the hot part lies in exactly two cache lines

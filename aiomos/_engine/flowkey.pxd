@@ -54,13 +54,15 @@ cdef inline void key_ip6(Packet *p, const KeySeed *seed, uint16_t tag) noexcept 
     p.k0 = aio_mum(x ^ seed.b, y ^ tail ^ seed.c) ^ x
     p.k1 = aio_mum(y ^ seed.a, x ^ tail ^ seed.d) ^ tail
 
+cdef inline uint32_t key_hash(uint64_t k0, uint64_t k1, const KeySeed *seed) noexcept nogil:
+    cdef uint64_t h = aio_mum(k0 ^ seed.a, k1 ^ seed.b)
+    return <uint32_t>(h ^ (h >> 32))
+
 # Fills k0, k1, hash and from_low of a decoded TCP or UDP packet; tag is the VLAN id
 # when that is part of the key, else 0.
 cdef inline void flow_key(Packet *p, const KeySeed *seed, uint16_t tag) noexcept nogil:
-    cdef uint64_t h
     if p.ip_version == 4:
         key_ip4(p, tag)
     else:
         key_ip6(p, seed, tag)
-    h = aio_mum(p.k0 ^ seed.a, p.k1 ^ seed.b)
-    p.hash = <uint32_t>(h ^ (h >> 32))
+    p.hash = key_hash(p.k0, p.k1, seed)

@@ -7,13 +7,21 @@ time that a flow's birth asks the system for memory.
 """
 from libc.stdint cimport uint32_t, uint64_t, uint8_t
 
-from aiomos._engine.flow cimport Flow
+from aiomos._engine.flow cimport LISTS, Flow
 from aiomos._engine.flowkey cimport KeySeed
 from aiomos._engine.wire cimport Packet
 
 cdef struct FlowSlot:
     uint32_t hash
     uint32_t index            # 0 = empty
+
+cdef enum:
+    LISTED_SHIFT = 30         # Flow.listed counts units of 2**30 ns, about a second
+
+cdef struct FlowList:
+    uint32_t first            # 0: empty
+    uint32_t last
+    uint32_t count
 
 cdef struct FlowTable:
     FlowSlot *slots
@@ -24,9 +32,11 @@ cdef struct FlowTable:
     uint32_t capacity         # most flows
     uint32_t free_head        # list of entries to use again
     Flow *flows               # the slab
-    uint64_t refused          # births refused: table full
+    uint64_t refused          # births refused: no entry left
+    FlowList lists[LISTS]     # by Flow.list
     KeySeed seed
 
+# capacity: entries, those that wait for their last view included; who adds keeps to its own cap.
 cdef int table_init(FlowTable *t, uint32_t capacity, const uint8_t *seed) noexcept nogil
 cdef void table_free(FlowTable *t) noexcept nogil
 # The flow of a keyed packet, or NULL.
@@ -35,7 +45,14 @@ cdef Flow *table_find(FlowTable *t, const Packet *p) noexcept nogil
 cdef Flow *table_add(FlowTable *t, const Packet *p) noexcept nogil
 # Takes a flow out of the index; its entry stays until table_release().
 cdef void table_unlink(FlowTable *t, Flow *f) noexcept nogil
+# Moves a flow to the end of one of the lists, or (LIST_NONE) takes it off the one it is on.
+cdef void table_list(FlowTable *t, Flow *f, uint8_t which) noexcept nogil
 cdef void table_release(FlowTable *t, Flow *f) noexcept nogil
+
+# The flow of a list that is to go first; NULL: the list is empty.
+cdef inline Flow *table_first(FlowTable *t, int which) noexcept nogil:
+    cdef uint32_t i = t.lists[which].first
+    return &t.flows[i] if i else NULL
 
 # First of two steps that hide the memory latency of a burst: fetch the slot, then
 # (table_prefetch_flow) the entry that it names.

@@ -10,7 +10,8 @@ cdef extern from "<sys/mman.h>" nogil:
 from posix.mman cimport (MAP_ANONYMOUS, MAP_FAILED, MAP_NORESERVE, MAP_PRIVATE, PROT_READ,
                          PROT_WRITE, mmap, munmap)
 
-from aiomos._engine.flow cimport FLOW_CLIENT_LOW, FLOW_UNLINKED
+from aiomos._engine.flow cimport FLOW_CLIENT_LOW, FLOW_UNLINKED, LIST_NONE
+from aiomos._engine.flowkey cimport key_hash
 from aiomos._engine.intrinsics cimport likely, unlikely
 from aiomos._engine.wire cimport packet_dst, packet_src
 
@@ -119,7 +120,6 @@ cdef Flow *table_add(FlowTable *t, const Packet *p) noexcept nogil:
     f.index = index
     f.k0 = p.k0
     f.k1 = p.k1
-    f.hash = p.hash
     put_slot(t, p.hash, index)
     t.linked += 1
     t.live += 1
@@ -128,10 +128,11 @@ cdef Flow *table_add(FlowTable *t, const Packet *p) noexcept nogil:
 
 cdef void table_unlink(FlowTable *t, Flow *f) noexcept nogil:
     """Empties the slot and moves later ones of the run up, so that no tombstone is needed."""
-    cdef uint32_t i = f.hash & t.mask, j, home
+    cdef uint32_t i = key_hash(f.k0, f.k1, &t.seed) & t.mask, j, home
     if f.flags & FLOW_UNLINKED:
         return
     f.flags |= FLOW_UNLINKED
+    table_list(t, f, LIST_NONE)
     while t.slots[i].index != f.index:
         i = (i + 1) & t.mask
     j = i
@@ -151,3 +152,36 @@ cdef void table_release(FlowTable *t, Flow *f) noexcept nogil:
     f.timer_next = t.free_head
     t.free_head = f.index
     t.live -= 1
+
+
+# ---- lists -------------------------------------------------------------------------------
+
+cdef void unlist(FlowTable *t, Flow *f) noexcept nogil:
+    cdef FlowList *l = &t.lists[f.list]
+    if f.list_prev:
+        t.flows[f.list_prev].list_next = f.list_next
+    else:
+        l.first = f.list_next
+    if f.list_next:
+        t.flows[f.list_next].list_prev = f.list_prev
+    else:
+        l.last = f.list_prev
+    l.count -= 1
+
+
+cdef void table_list(FlowTable *t, Flow *f, uint8_t which) noexcept nogil:
+    cdef FlowList *l = &t.lists[which]
+    if f.list != LIST_NONE:
+        unlist(t, f)
+    f.list = which
+    if which == LIST_NONE:
+        return
+    f.listed = <uint32_t>(f.last_ns >> LISTED_SHIFT)
+    f.list_next = 0
+    f.list_prev = l.last
+    if l.last:
+        t.flows[l.last].list_next = f.index
+    else:
+        l.first = f.index
+    l.last = f.index
+    l.count += 1

@@ -8,12 +8,12 @@ from aiomos._engine.checks cimport ack_first, timestamps_settle
 from aiomos._engine.events cimport (ANOMALY_BAD_ACK, ANOMALY_CHALLENGED_SYN, ANOMALY_INVALID_FLAGS,
                                     ANOMALY_MALFORMED_OPTIONS, DIFFERS_NO, EVENT_ANOMALY,
                                     EVENT_ESTABLISHED, EVENT_RETRANSMISSION, HOOK_RECEIVER)
-from aiomos._engine.flow cimport (FLOW_CLOSED, FLOW_ESTABLISHED, FLOW_MIDSTREAM, FLOW_OPEN, FLOW_OTHER_ISN,
-                                  FLOW_REUSE_SYN, HALF_ACKING, HALF_FIN, HALF_INFERRED,
-                                  HALF_SCALING, HALF_SEEN, HALF_SYN, HALF_SYNCED,
-                                  HALF_TIMESTAMPS, Half,
-                                  TCP_ESTABLISHED, TCP_LISTEN, TCP_SYN_RECEIVED, TCP_SYN_SENT)
-from aiomos._engine.life cimport flow_arm, flow_keep, flow_start
+from aiomos._engine.flow cimport (FLOW_CLOSED, FLOW_ESTABLISHED, FLOW_MIDSTREAM, FLOW_OPEN,
+                                  FLOW_OTHER_ISN, FLOW_REUSE_SYN, HALF_ACKING, HALF_FIN,
+                                  HALF_INFERRED, HALF_SCALING, HALF_SEEN, HALF_SYN, HALF_SYNCED,
+                                  HALF_TIMESTAMPS, Half, TCP_ESTABLISHED, TCP_LISTEN,
+                                  TCP_SYN_RECEIVED, TCP_SYN_SENT)
+from aiomos._engine.life cimport flow_established, flow_keep, flow_start, flow_watch
 from aiomos._engine.limits cimport ACK, CLIENT, RST, SERVER, SYN
 from aiomos._engine.receive cimport receive_held, receive_release, receive_text
 from aiomos._engine.seq cimport seq_gt, seq_le
@@ -83,7 +83,7 @@ cdef void syn_arrives(CoreState *cs, Flow *f, Packet *p, int s) noexcept nogil:
         set_state(cs, f, 1 - s, TCP_LISTEN)
     set_state(cs, f, 1 - s, TCP_SYN_RECEIVED)
     flow_start(cs, f, START_SYN)
-    flow_arm(cs, f, cs.now + cs.config.embryonic_ns)
+    flow_watch(cs, f)
 
 
 cdef void syn_again(CoreState *cs, Flow *f, int s) noexcept nogil:
@@ -178,7 +178,7 @@ cdef void synack_arrives(CoreState *cs, Flow *f, Packet *p, int s) noexcept nogi
     if rcv.state != TCP_ESTABLISHED:
         set_state(cs, f, 1 - s, TCP_ESTABLISHED)
     flow_start(cs, f, START_SYN)
-    flow_arm(cs, f, cs.now + cs.config.embryonic_ns)
+    flow_watch(cs, f)
     establish_if_agreed(cs, f)
 
 
@@ -291,7 +291,7 @@ cdef void establish(CoreState *cs, Flow *f) noexcept nogil:
     receive_release(cs, f, SERVER)
     if cs.start_masks[START_SYN]:
         record_add(cs, f, RECORD_ESTABLISHED, 0)
-    flow_arm(cs, f, cs.now + cs.config.established_ns)
+    flow_established(cs, f)
 
 
 cdef void settle_scaling(Flow *f) noexcept nogil:

@@ -7,6 +7,8 @@ from aiomos._engine.wire cimport Packet
 
 # A flow for a keyed packet whose sender is end `sender` (CLIENT or SERVER); NULL: table full.
 cdef Flow *flow_open(CoreState *cs, Packet *p, int sender) noexcept nogil
+# Both SYNs are acknowledged, or it was picked up: no handshake any more.
+cdef void flow_established(CoreState *cs, Flow *f) noexcept nogil
 # Lets the handlers begin that wait for this point (StartPoint).
 cdef void flow_start(CoreState *cs, Flow *f, int point) noexcept nogil
 # Keeps the bytes of a side from here on, if its handlers want them.
@@ -17,6 +19,12 @@ cdef void flow_tell(CoreState *cs, Flow *f, int side) noexcept nogil
 cdef void flow_close(CoreState *cs, Flow *f, uint8_t reason) noexcept nogil
 # Takes the entry out of table and wheel; freed after the burst, and after its last view.
 cdef void flow_forget(CoreState *cs, Flow *f) noexcept nogil
+# Engine time at which a flow expires, should no packet of it come before.
+cdef int64_t flow_expiry(const CoreState *cs, const Flow *f) noexcept nogil
+# Whether a doubtful RST (FLOW_DOUBT) counts by now.
+cdef bint flow_doubt_ripe(const CoreState *cs, const Flow *f) noexcept nogil
+# The wheel looks at the flow when it expires, or when its state has come to expire earlier.
+cdef void flow_watch(CoreState *cs, Flow *f) noexcept nogil
 cdef void flow_arm(CoreState *cs, Flow *f, int64_t due_ns) noexcept nogil
 # Gives entries back whose records have been consumed.
 cdef void flow_bury(CoreState *cs) noexcept nogil

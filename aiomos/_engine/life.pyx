@@ -1,19 +1,23 @@
 """A flow's path: open, start (handlers), close (reason), forget (out of the table), bury."""
-from libc.stdint cimport uint16_t
+from libc.stdint cimport int32_t, int64_t, uint16_t, uint32_t
 from libc.string cimport memcpy
 
 from aiomos._engine.events cimport EVENT_END, HOOK_RECEIVER, HOOK_TIMER
-from aiomos._engine.flow cimport (FLOW_CLIENT_LOW, FLOW_CLOSED, FLOW_DOUBT, FLOW_DYING, FLOW_OPEN,
-                                  FLOW_UNLINKED)
-from aiomos._engine.flowtable cimport table_add, table_release, table_unlink
-from aiomos._engine.limits cimport CLIENT, SERVER
+from aiomos._engine.flow cimport (FLOW_CLIENT_LOW, FLOW_CLOSED, FLOW_DOUBT, FLOW_DYING,
+                                  FLOW_ESTABLISHED, FLOW_OPEN, FLOW_UNLINKED, HALF_FIN, LIST_CLOSED,
+                                  LIST_EMBRYONIC, LIST_OPEN)
+from aiomos._engine.flowtable cimport table_add, table_list, table_release, table_unlink
+from aiomos._engine.limits cimport CLIENT, PROTO_TCP, SERVER
 from aiomos._engine.state cimport (C_FLOWS, C_FLOWS_CLOSED, C_MEMORY, C_TABLE_FULL,
                                    HOOK_FLOW_END, HOOK_FLOW_START, RECORD_CLOSE, RECORD_SIDE,
                                    RECORD_START, Record, event_raise, hook_fn, record_add)
+from aiomos._engine.stats cimport stats_close, stats_open
 from aiomos._engine.stream cimport (STREAM_ENDED, STREAM_STOPPED, STREAM_TOLD, Stream,
                                     stream_drop, stream_end, stream_new)
 from aiomos._engine.timers cimport wheel_arm, wheel_disarm
 from aiomos._engine.wire cimport packet_dst, packet_src
+
+cdef int64_t RTO_MAX_NS = 120_000_000_000     # longest pause between retransmissions (RFC 6298)
 
 
 cdef void keep_addresses(Flow *f, const Packet *p, int sender) noexcept nogil:
@@ -52,13 +56,21 @@ cdef Flow *flow_open(CoreState *cs, Packet *p, int sender) noexcept nogil:
     f.start_ns = cs.stamp
     f.born_ns = cs.now
     f.last_ns = cs.now
+    table_list(&cs.table, f, LIST_EMBRYONIC if p.protocol == PROTO_TCP else LIST_OPEN)
     cs.counters[C_FLOWS] += 1
+    if cs.config.statistics:
+        stats_open(cs, f)
     if cs.match != NULL:
         f.waiting = cs.match(cs.match_context, f, p)
         f.sides = (<uint8_t>((f.waiting & cs.sides_masks[CLIENT]) != 0)
                    | <uint8_t>((f.waiting & cs.sides_masks[SERVER]) != 0) << 1)
     call_hook(cs, HOOK_FLOW_START, f, p, 0)
     return f
+
+
+cdef void flow_established(CoreState *cs, Flow *f) noexcept nogil:
+    table_list(&cs.table, f, LIST_OPEN)
+    flow_watch(cs, f)
 
 
 cdef void flow_keep(CoreState *cs, Flow *f, int side) noexcept nogil:
@@ -107,6 +119,7 @@ cdef void flow_close(CoreState *cs, Flow *f, uint8_t reason) noexcept nogil:
     f.flags &= ~<uint32_t>FLOW_OPEN
     f.close_reason = reason
     cs.counters[C_FLOWS_CLOSED] += 1
+    table_list(&cs.table, f, LIST_CLOSED)
     for side in range(2):
         end_stream(cs, f, side)
     call_hook(cs, HOOK_FLOW_END, f, NULL, reason)
@@ -114,7 +127,7 @@ cdef void flow_close(CoreState *cs, Flow *f, uint8_t reason) noexcept nogil:
     if f != cs.watched:          # else after the packet that ends it
         event_raise(cs, f, EVENT_END, 0, HOOK_TIMER if cs.packet == NULL else HOOK_RECEIVER,
                     reason, 0, 0)
-    flow_arm(cs, f, f.last_ns + cs.config.linger_ns)
+    flow_watch(cs, f)
 
 
 cdef void end_stream(CoreState *cs, Flow *f, int side) noexcept nogil:
@@ -141,10 +154,54 @@ cdef void flow_arm(CoreState *cs, Flow *f, int64_t due_ns) noexcept nogil:
     for side in range(2):       # a hole that waits to become a gap comes first
         if f.stream[side] != NULL and f.stream[side].grace_due:
             due_ns = min(due_ns, f.stream[side].grace_due)
-    if f.flags & FLOW_DOUBT * 3 and not f.flags & FLOW_CLOSED:
-        due_ns = min(due_ns, f.doubt_due)
     if not f.flags & FLOW_UNLINKED:
         wheel_arm(&cs.wheel, f, max(due_ns, cs.now + 1))
+
+
+# ---- expiry ------------------------------------------------------------------------------
+
+cdef inline int64_t embryonic_limit(const CoreState *cs, const Flow *f) noexcept nogil:
+    """An end that gets no answer repeats its SYN after 1, 3, 7, 15 s and so on (RFC 6298): the
+    next one comes no later than after as long again as the attempt has lasted. So a spoofed
+    SYN goes soon, and a patient client's attempt stays one flow."""
+    return cs.config.embryonic_ns + min(f.last_ns - f.born_ns, RTO_MAX_NS)
+
+
+cdef int64_t idle_limit(const CoreState *cs, const Flow *f) noexcept nogil:
+    if f.protocol != PROTO_TCP:
+        return cs.config.udp_ns
+    if f.flags & FLOW_CLOSED:
+        return cs.config.linger_ns
+    if not f.flags & FLOW_ESTABLISHED:
+        return embryonic_limit(cs, f)
+    if f.h[0].flags & f.h[1].flags & HALF_FIN:
+        return cs.config.closing_ns
+    if (f.h[0].flags | f.h[1].flags) & HALF_FIN:
+        return cs.config.half_closed_ns
+    if f.h[0].packets == 0 or f.h[1].packets == 0:
+        return cs.config.one_sided_ns
+    return cs.config.established_ns
+
+
+cdef int64_t flow_expiry(const CoreState *cs, const Flow *f) noexcept nogil:
+    cdef int64_t due = f.last_ns + idle_limit(cs, f)
+    if f.flags & FLOW_DOUBT * 3 and not f.flags & FLOW_CLOSED:
+        due = min(due, cs.now + doubt_left(cs, f) * 1000000)
+    return due
+
+
+cdef inline int64_t doubt_left(const CoreState *cs, const Flow *f) noexcept nogil:
+    """Milliseconds until a doubtful RST counts."""
+    return (cs.config.one_sided_grace_ns / 1000000
+            - <int32_t>(<uint32_t>(cs.now / 1000000) - f.since_ms))
+
+
+cdef bint flow_doubt_ripe(const CoreState *cs, const Flow *f) noexcept nogil:
+    return doubt_left(cs, f) <= 0
+
+
+cdef void flow_watch(CoreState *cs, Flow *f) noexcept nogil:
+    flow_arm(cs, f, flow_expiry(cs, f))
 
 
 cdef void drop_streams(Flow *f) noexcept nogil:
@@ -153,6 +210,11 @@ cdef void drop_streams(Flow *f) noexcept nogil:
         if f.stream[side] != NULL:
             stream_drop(f.stream[side])
             f.stream[side] = NULL
+
+
+cdef inline void release(CoreState *cs, Flow *f) noexcept nogil:
+    stats_close(cs, f)
+    table_release(&cs.table, f)
 
 
 cdef void flow_bury(CoreState *cs) noexcept nogil:
@@ -164,7 +226,7 @@ cdef void flow_bury(CoreState *cs) noexcept nogil:
         f.flags &= ~<uint32_t>FLOW_DYING
         drop_streams(f)
         if f.pins == 0:
-            table_release(&cs.table, f)
+            release(cs, f)
         f = &cs.table.flows[following] if following else NULL
 
 
@@ -176,4 +238,4 @@ cdef void flow_unviewed(CoreState *cs, Flow *f) noexcept nogil:
 cdef void flow_unpin(CoreState *cs, Flow *f) noexcept nogil:
     f.pins -= 1
     if f.pins == 0 and f.flags & FLOW_UNLINKED and not f.flags & FLOW_DYING:
-        table_release(&cs.table, f)
+        release(cs, f)

@@ -29,7 +29,18 @@ COUNTERS = (
     "tcp_urgent",
     "tcp_direction_flipped",
     "tcp_small_segments",
+    "evicted_lingering",
+    "evicted_embryonic",
+    "evicted_idle",
+    "embryonic_full",
+    "memory_full",
+    "shed_history_bytes",
+    "shed_early_bytes",
+    "shed_reader_bytes",
 )
+
+#: Whom memory is charged to, in the order of pool.pxd; `Core.usage()` adds "_bytes".
+MEMORY = ("reader", "early", "history", "fragment", "stats", "object")
 
 STATUSES = (
     "tcp",

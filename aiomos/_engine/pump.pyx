@@ -94,6 +94,7 @@ cdef class Pump:
                 self.idle_to(due_ns)
                 return CYCLE_DUE
             self.due_ns = due_ns
+            self.core.relieve()
             self.take_frames()
             self.settle()
             return CYCLE_WORKED

@@ -1,8 +1,8 @@
 """Text, FIN, holes."""
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t
 
-from aiomos._engine.assembler cimport (ASM_DIFFERS, ASM_LIMIT, ASM_NEW, asm_add, asm_drain,
-                                       asm_first, asm_truncate)
+from aiomos._engine.assembler cimport (ASM_DIFFERS, ASM_DUPLICATE, ASM_LIMIT, ASM_NEW, asm_add,
+                                       asm_drain, asm_first, asm_truncate)
 from aiomos._engine.events cimport ANOMALY_DATA_AFTER_FIN, ANOMALY_RIGHT_OF_WINDOW
 from aiomos._engine.flow cimport (FLOW_DATA, FLOW_ESTABLISHED, HALF_ACKING, HALF_CLAIMED, HALF_FIN,
                                   HALF_FIN_DONE, HALF_SEEN, Half, TCP_CLOSE_WAIT, TCP_CLOSING,
@@ -15,6 +15,7 @@ from aiomos._engine.seq cimport seq_diff, seq_ge, seq_gt, seq_lt
 from aiomos._engine.state cimport (C_GAP_BYTES, C_GAPS, C_MEMORY, C_TCP_BEYOND_FIN,
                                    C_TCP_DIFFERING, C_TCP_OUT_OF_ORDER, C_TCP_OUTSIDE_WINDOW,
                                    START_DATA, anomaly, count_retransmission, set_state)
+from aiomos._engine.stats cimport stats_early, stats_gap, stats_retransmitted
 from aiomos._engine.stream cimport (STREAM_EOF, Span, Stream, span_cut_front, stream_append,
                                     stream_gap)
 
@@ -82,6 +83,7 @@ cdef void receive_text(CoreState *cs, Flow *f, Packet *p, int s, uint32_t seq,
     ahead = seq_diff(t.seq, snd.nxt)
     if unlikely(ahead < 0):
         count_retransmission(cs, f, s)
+        stats_retransmitted(f, s, min(<uint32_t>-ahead, t.length))
         if <uint32_t>-ahead >= t.length:
             return
         cut_front(&t, <uint32_t>-ahead)
@@ -139,6 +141,7 @@ cdef inline void append(CoreState *cs, Flow *f, Stream *st, Text *t, int s) noex
 
 cdef inline void count_gap(CoreState *cs, Flow *f, int s, uint32_t length) noexcept nogil:
     f.gaps[s] += 1
+    stats_gap(f, s, length)
     cs.counters[C_GAPS] += 1
     cs.counters[C_GAP_BYTES] += length
 
@@ -169,9 +172,13 @@ cdef void give_up_first(CoreState *cs, Flow *f, int s) noexcept nogil:
 
 cdef void keep_early(CoreState *cs, Flow *f, Text *t, int s) noexcept nogil:
     cdef Stream *st = f.stream[s]
+    cdef uint32_t before = st.early
     cdef int result = asm_add(st, &t.span, t.seq)
     if t.seq != f.h[s].nxt:
         cs.counters[C_TCP_OUT_OF_ORDER] += 1
+        stats_early(f, s, st.early - before)
+    if result & ASM_DUPLICATE:
+        stats_retransmitted(f, s, t.span.length - (st.early - before))
     if not result & ASM_NEW:
         count_retransmission(cs, f, s)
     if result & ASM_DIFFERS:

@@ -86,18 +86,36 @@ cdef enum:
     C_TCP_URGENT = 25         # urgent bytes or segments that were not delivered in line
     C_TCP_FLIPPED = 26        # flows whose ends changed roles
     C_TCP_SMALL = 27          # flows' sides that sent many tiny segments at once
-    COUNTERS = 28
+    C_EVICTED_LINGERING = 28  # closed flows' entries given up before their time
+    C_EVICTED_EMBRYONIC = 29  # handshakes given up for newer ones, or for memory
+    C_EVICTED_IDLE = 30       # open flows given up for new ones, or for memory
+    C_EMBRYONIC_FULL = 31     # births refused: too many handshakes
+    C_MEMORY_FULL = 32        # births refused: memory is short
+    C_SHED_HISTORY = 33       # bytes of cached blocks and old data given up, memory being short
+    C_SHED_EARLY = 34         # bytes of the out-of-order store given up
+    C_SHED_READERS = 35       # bytes that readers had not read given up
+    COUNTERS = 36
 
 cdef struct CoreConfig:
-    int64_t embryonic_ns      # handshake not finished, since its last packet
-    int64_t established_ns    # idle, open
-    int64_t closing_ns        # idle, one FIN seen
-    int64_t linger_ns         # closed entries stay for late packets (RFC 9293: TIME-WAIT)
+    # Without a packet for so long, a flow expires (life.pyx: flow_idle_limit):
+    int64_t embryonic_ns      # the handshake is not finished
+    int64_t established_ns    # open, both ends seen
+    int64_t one_sided_ns      # open, one end never seen
+    int64_t half_closed_ns    # one FIN seen
+    int64_t closing_ns        # both seen, the last acknowledgement is missing
+    int64_t linger_ns         # closed: entries stay for late packets (RFC 9293: TIME-WAIT)
     int64_t udp_ns
     int64_t reorder_grace_ns  # acknowledged, but not seen
     int64_t one_sided_grace_ns
-    uint32_t max_flows
-    uint64_t memory           # budget of buffers, bytes
+    uint32_t max_flows        # in the table
+    uint32_t max_embryonic    # of them, handshakes not finished
+    uint64_t memory           # budget of everything but flow entries, bytes
+    int64_t evict_idle_ns     # without a packet for so long, a flow may go for a new one
+    uint8_t on_flows_full     # FULL_* (shed.pxd)
+    uint8_t on_embryonic_full
+    uint8_t on_memory_full
+    bint statistics           # every new flow gets a block of extended statistics
+    uint16_t community_seed   # of Community ID
     bint pickup               # follow connections whose SYN was not seen
     bint vlan_in_key
     uint32_t decoders         # bit mask of Decoder (walk.pxd)
@@ -114,6 +132,7 @@ cdef struct CoreState:
     uint32_t n_records
     bint full                 # some reader reached its limit: the burst ends here
     Record records[RECORDS]
+    uint32_t shed_hand        # entry at which memory was relieved last
     Flow *dying               # unlinked in this burst, chained by timer_next
     Packet *packet            # being processed; NULL in timers
     uint8_t talker            # the end that sent it; only with a flow

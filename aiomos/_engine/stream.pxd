@@ -98,6 +98,9 @@ cdef void stream_gap(Stream *s, uint64_t length, uint32_t cause) noexcept nogil
 # Throws away delivered bytes from position on: one slow_reader gap. Their number.
 cdef uint64_t stream_cut(Stream *s, uint64_t position) noexcept nogil
 
+# Throws away what no reader has taken: one `memory` gap, its buffer given back. Their number.
+cdef uint64_t stream_shed(Stream *s) noexcept nogil
+
 # Begins to read at a position; missing is the number of bytes in gaps before it.
 cdef void cursor_attach(Cursor *c, Stream *s, uint64_t position, uint64_t missing) noexcept nogil
 cdef void cursor_detach(Cursor *c) noexcept nogil

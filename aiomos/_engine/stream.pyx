@@ -4,8 +4,8 @@ from libc.stdint cimport int64_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memmove, memset
 
 from aiomos._engine.intrinsics cimport likely, unlikely
-from aiomos._engine.limits cimport GAP_SLOW_READER
-from aiomos._engine.pool cimport pool_get, pool_put
+from aiomos._engine.limits cimport GAP_MEMORY, GAP_SLOW_READER
+from aiomos._engine.pool cimport pool_get, pool_put, pool_put_early
 from aiomos._engine.shim cimport aio_frame_copy
 
 cdef enum:
@@ -45,9 +45,9 @@ cdef void stream_drop(Stream *s) noexcept nogil:
         return
     drop_buffer(s)
     for i in range(s.n_pieces):
-        pool_put(s.pool, s.pieces[i].data, s.pieces[i].room)
+        pool_put_early(s.pool, s.pieces[i].data, s.pieces[i].room)
     if s.pieces != NULL:
-        pool_put(s.pool, s.pieces, s.pieces_size)
+        pool_put_early(s.pool, s.pieces, s.pieces_size)
     if s.marks != &s.first_mark:
         pool_put(s.pool, s.marks, s.marks_size)
     pool_put(s.pool, s, block_size(sizeof(Stream)))
@@ -274,7 +274,23 @@ cdef void stream_gap(Stream *s, uint64_t length, uint32_t cause) noexcept nogil:
 
 
 cdef uint64_t stream_cut(Stream *s, uint64_t position) noexcept nogil:
-    """Everything from position on becomes one slow_reader gap; the number of bytes lost."""
+    return cut(s, position, GAP_SLOW_READER)
+
+
+cdef uint64_t stream_shed(Stream *s) noexcept nogil:
+    cdef const Cursor *c = s.cursors
+    cdef uint64_t keep = s.base, lost
+    while c != NULL:
+        keep = max(keep, c.position)
+        c = c.next
+    lost = cut(s, keep, GAP_MEMORY)
+    if s.fill == 0:
+        drop_buffer(s)
+    return lost
+
+
+cdef uint64_t cut(Stream *s, uint64_t position, uint32_t cause) noexcept nogil:
+    """Everything from position on becomes one gap; the number of bytes lost."""
     cdef uint64_t lost, gone = 0
     cdef uint64_t end = stream_end(s)
     if position >= end:
@@ -287,7 +303,7 @@ cdef uint64_t stream_cut(Stream *s, uint64_t position) noexcept nogil:
     while s.n_stamps > 1 and stamps_of(s)[s.n_stamps - 1].position >= position:
         s.n_stamps -= 1
     s.missing -= gone
-    stream_gap(s, lost + gone, GAP_SLOW_READER)
+    stream_gap(s, lost + gone, cause)
     return lost
 
 

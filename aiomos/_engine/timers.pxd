@@ -20,6 +20,7 @@ cdef struct Wheel:
     uint64_t next_tick           # nothing is due before it (a lower bound)
     int64_t next_ns              # the same in ns: what a packet's time is compared with
     uint32_t armed               # flows in the wheel
+    uint64_t looks               # flows popped so far: what expiry costs
     uint32_t head[WHEEL_LEVELS * WHEEL_SLOTS + 1]
     uint64_t busy[WHEEL_LEVELS][4]  # bit map of slots that are not empty
 

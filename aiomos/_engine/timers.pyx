@@ -183,4 +183,5 @@ cdef Flow *wheel_pop(Wheel *w, int64_t now_ns) noexcept nogil:
             level -= 1
     f = &w.flows[w.head[SLOT_FIRING]]
     wheel_disarm(w, f)
+    w.looks += 1
     return f

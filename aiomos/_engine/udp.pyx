@@ -2,7 +2,8 @@
 from libc.stdint cimport uint8_t
 
 from aiomos._engine.flow cimport FLOW_CLOSED, FLOW_ESTABLISHED, HALF_SEEN
-from aiomos._engine.life cimport flow_arm, flow_close, flow_forget, flow_start
+from aiomos._engine.life cimport (flow_close, flow_expiry, flow_forget, flow_start,
+                                  flow_watch)
 from aiomos._engine.limits cimport CLIENT, CLOSE_TIMEOUT
 from aiomos._engine.state cimport (C_MEMORY, C_UDP_DROPPED, RECORD_DATAGRAM, START_DATA,
                                    START_ESTABLISHED, START_SYN, record_add)
@@ -21,7 +22,7 @@ cdef void udp_arrives(CoreState *cs, Flow *f, Packet *p, int s) noexcept nogil:
         flow_start(cs, f, START_SYN)
         flow_start(cs, f, START_ESTABLISHED)
         flow_start(cs, f, START_DATA)
-        flow_arm(cs, f, cs.now + cs.config.udp_ns)
+        flow_watch(cs, f)
     if f.stream[CLIENT] != NULL and not f.flags & FLOW_CLOSED:
         enqueue(cs, f, p, s)
 
@@ -59,8 +60,8 @@ cdef void enqueue(CoreState *cs, Flow *f, Packet *p, int s) noexcept nogil:
 
 
 cdef void udp_timer(CoreState *cs, Flow *f) noexcept nogil:
-    if f.last_ns + cs.config.udp_ns > cs.now:
-        flow_arm(cs, f, f.last_ns + cs.config.udp_ns)
+    if flow_expiry(cs, f) > cs.now:
+        flow_watch(cs, f)
     elif f.flags & FLOW_CLOSED:
         flow_forget(cs, f)
     else:

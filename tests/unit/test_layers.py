@@ -24,10 +24,10 @@ SHIM = ROOT / "dpdk_shim"
 
 #: From the lowest to the highest. In `BRIDGE` Python objects and asyncio begin.
 ENGINE_LAYERS: dict[str, str] = {
-    "leaves": "seq be walk limits intrinsics shim bpf flowprobe errors names",
-    "storage": "links tunnels udptunnels wire tcpopt pool stream flow timers flowkey clock filtertext filterproof",
+    "leaves": "seq be walk limits intrinsics shim bpf flowprobe errors names options",
+    "storage": "links tunnels udptunnels wire tcpopt pool stream flow flowstats timers flowkey clock filtertext filterproof",
     "tables": "flowtable assembler filters events",
-    "protocol": "state life receive checks closing handshake tcp udp flowfilters",
+    "protocol": "state stats life shed receive checks closing handshake tcp udp flowfilters",
     "core": "core",
     "bridge": "source probe taskface taskqueue task reading packet view faults packethooks"
     " overlimit feed pump",

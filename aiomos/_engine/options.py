@@ -1,0 +1,140 @@
+"""Engine options: names, defaults, and what values they take. docs/limits.md explains them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from aiomos._engine import names
+from aiomos._engine.errors import ConfigError
+
+#: Times in seconds, memory in bytes.
+DEFAULTS: dict[str, Any] = {
+    "embryonic": 5.0,
+    "established": 3600.0,
+    "one_sided": 600.0,
+    "half_closed": 600.0,
+    "closing": 120.0,
+    "linger": 60.0,
+    "udp_idle": 60.0,
+    "reorder_grace": 0.2,
+    "one_sided_grace": 1.0,
+    "max_flows": 1 << 22,
+    "max_embryonic": 1 << 18,
+    "evict_idle": 1.0,
+    "on_flows_full": "evict",
+    "on_embryonic_full": "evict",
+    "on_memory_full": "track",
+    "memory": 4 << 30,
+    "pickup": True,
+    "vlan_in_key": False,
+    "statistics": False,
+    "community_id_seed": 0,
+    "decode": names.DECODERS,
+}
+
+_LONGEST = 10 * 365 * 86400.0
+#: What a number may be, both ends included.
+_RANGES: dict[str, tuple[float, float]] = {
+    **dict.fromkeys(
+        ("embryonic", "established", "one_sided", "half_closed", "closing", "udp_idle"),
+        (0.001, _LONGEST),
+    ),
+    **dict.fromkeys(("linger", "reorder_grace", "one_sided_grace", "evict_idle"), (0.0, _LONGEST)),
+    "max_flows": (1, 1 << 28),
+    "max_embryonic": (1, 1 << 28),
+    "community_id_seed": (0, 65535),
+    "memory": (0, 1 << 62),
+}
+#: What a word may be, and the engine's number for it.
+_CHOICES: dict[str, dict[str, int]] = {
+    "on_flows_full": {"evict": 0, "refuse": 1},
+    "on_embryonic_full": {"evict": 0, "refuse": 1},
+    "on_memory_full": {"track": 0, "refuse": 1},
+}
+
+
+def check_options(given: Mapping[str, Any]) -> dict[str, Any]:
+    """All options with their values, words as the engine's numbers.
+
+    Raises:
+        TypeError: there is no such option.
+        ConfigError: an option has no such value.
+    """
+    unknown = given.keys() - DEFAULTS.keys()
+    if unknown:
+        raise TypeError(f"no such engine option: {', '.join(sorted(unknown))}")
+    return {name: _check(name, value) for name, value in (DEFAULTS | dict(given)).items()}
+
+
+def _check(name: str, value: Any) -> Any:
+    if name in _CHOICES:
+        return _choice(name, value)
+    if isinstance(DEFAULTS[name], tuple):
+        return _subset(name, value)
+    if isinstance(DEFAULTS[name], bool):
+        if not isinstance(value, bool):
+            raise ConfigError(f"{name}={value!r}: it is True or False")
+        return value
+    return _number(name, value)
+
+
+def _choice(name: str, value: Any) -> int:
+    choices = _CHOICES[name]
+    if not isinstance(value, str) or value not in choices:
+        raise ConfigError(f"{name}={value!r}: it is one of {', '.join(map(repr, choices))}")
+    return choices[value]
+
+
+def _subset(name: str, value: Any) -> int:
+    """Some of the words of the default, as a bit mask in their order."""
+    words = DEFAULTS[name]
+    unknown = [repr(word) for word in value if word not in words]
+    if unknown:
+        raise ConfigError(f"{name}: no such {', '.join(unknown)}; there are {', '.join(words)}")
+    return sum({1 << words.index(word) for word in value})
+
+
+def _number(name: str, value: Any) -> Any:
+    least, most = _RANGES[name]
+    whole = isinstance(DEFAULTS[name], int)
+    kinds: Any = int if whole else (int, float)
+    if isinstance(value, bool) or not isinstance(value, kinds) or not math.isfinite(value):
+        raise ConfigError(f"{name}={value!r}: it is a {'whole number' if whole else 'number'}")
+    if not least <= value <= most:
+        raise ConfigError(f"{name}={value!r}: it is a number from {least:.10g} to {most:.10g}")
+    return value
+
+
+def parse_options(settings: tuple[str, ...]) -> dict[str, Any]:
+    """Options from words like ``max_flows=1000``, as a command line gives them.
+
+    Raises:
+        ConfigError: there is no such option, or it has no such value.
+    """
+    found: dict[str, Any] = {}
+    for setting in settings:
+        name, equals, text = setting.partition("=")
+        name = name.strip().replace("-", "_")
+        if not equals or name not in DEFAULTS:
+            listed = ", ".join(sorted(DEFAULTS))
+            raise ConfigError(f"--set {setting}: it is NAME=VALUE with a name out of {listed}")
+        found[name] = _parse(name, text.strip())
+        _check(name, found[name])
+    return found
+
+
+def _parse(name: str, text: str) -> Any:
+    """Text as what the option takes; what it does not understand is left to the check."""
+    default = DEFAULTS[name]
+    if isinstance(default, bool):
+        return {"true": True, "yes": True, "false": False, "no": False}.get(text.lower(), text)
+    if isinstance(default, str):
+        return text
+    if isinstance(default, tuple):
+        return tuple(word for word in text.split(",") if word)
+    try:
+        return int(text, 0) if isinstance(default, int) else float(text)
+    except ValueError:
+        return text
