@@ -4,9 +4,8 @@ from libc.stdint cimport int32_t, uint8_t, uint16_t, uint32_t
 from aiomos._engine.events cimport (ANOMALY_BAD_ACK, ANOMALY_OLD_TIMESTAMP,
                                     ANOMALY_RIGHT_OF_WINDOW, ANOMALY_SMALL_SEGMENTS,
                                     EVENT_WINDOW_UPDATE, EVENT_ZERO_WINDOW)
-from aiomos._engine.flow cimport (FLOW_CLAIM, FLOW_DOUBT, FLOW_LEARNING, FLOW_PAWS, HALF_ACKING, HALF_AWAY,
-                                  HALF_FIN, HALF_INFERRED, HALF_SEEN, HALF_SYN, HALF_SYNCED,
-                                  HALF_TIMESTAMPS, Half)
+from aiomos._engine.flow cimport (FLOW_CLAIM, FLOW_DOUBT, FLOW_LEARNING, FLOW_PAWS, HALF_ACKING,
+                                  HALF_AWAY, HALF_FIN, HALF_SEEN, HALF_SYN, HALF_TIMESTAMPS, Half)
 from aiomos._engine.limits cimport FIN, RST
 from aiomos._engine.receive cimport receive_acked, receive_text
 from aiomos._engine.seq cimport seq_diff, seq_ge, seq_gt, seq_le

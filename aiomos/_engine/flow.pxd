@@ -43,8 +43,7 @@ cdef enum:
     FLOW_LEARNING = 0x40000   # whether timestamps are used shows as segments come
     FLOW_BEGUN = 0x80000      # a handler has begun: the ends keep their names
     FLOW_FLIPPED = 0x800000   # they changed them once
-    FLOW_DOUBT = 0x200000     # of a RST of the client (0x200000) or the server (0x400000) only
-                              # its receiver knows whether it was exact
+    FLOW_DOUBT = 0x200000     # a RST of the client (0x200000) or server (0x400000) may be exact
     FLOW_DYING = 0x0400       # unlinked in this burst; records may still name it
     FLOW_STATS = 0x100000     # Flow.stats holds: every packet is counted in more detail
 
@@ -131,4 +130,4 @@ cdef struct Flow:
     FlowStats *stats          # NULL: nobody asked for more than what is here (stats.pxd)
     uint32_t claim            # an acknowledgement by one end that the other could not have ...
     uint32_t since_ms         # ... made true yet, and since when; or since when a RST is doubted
-                              # 320 bytes in all: the hot part lies in exactly two cache lines
+    # 320 bytes in all: the hot part lies in exactly two cache lines

@@ -4,7 +4,7 @@ Names: `s` is the end that sent the segment, `snd` its half, `rcv` its peer's. "
 always the next byte of that half which the *other* end has not received in order; "top" is
 what the half itself has shown.
 """
-from libc.stdint cimport uint16_t, uint32_t
+from libc.stdint cimport uint32_t
 
 from aiomos._engine.checks cimport (SMALL_SEGMENT, ack_ahead, ack_behind, beyond_window, same_ack,
                                     small_arrives, timestamp_check, window_closed)
@@ -13,13 +13,13 @@ from aiomos._engine.closing cimport (close_if_done, fin_acked, fin_received, fin
 from aiomos._engine.events cimport (ANOMALY_INVALID_FLAGS, ANOMALY_NO_ACK_FLAG, EVENT_END,
                                     EVENT_PACKET, HOOK_RECEIVER, HOOK_SENDER, VERDICT_ACCEPTED,
                                     VERDICT_REFUSED, VERDICT_REPEATED)
-from aiomos._engine.flow cimport (FLOW_CLOSED, FLOW_DOUBT, FLOW_ESTABLISHED, FLOW_LEARNING, FLOW_OPEN,
-                                  FLOW_PAWS, HALF_ACKING, HALF_FIN, HALF_FIN_DONE, HALF_SEEN,
-                                  HALF_SYNCED, Half)
+from aiomos._engine.flow cimport (FLOW_CLOSED, FLOW_DOUBT, FLOW_ESTABLISHED, FLOW_LEARNING,
+                                  FLOW_OPEN, FLOW_PAWS, HALF_ACKING, HALF_FIN, HALF_FIN_DONE,
+                                  HALF_SEEN, HALF_SYNCED, Half)
 from aiomos._engine.handshake cimport (TCP_DONE, another_connection, bad_flags, establish,
                                        first_ack, pick_up, syn_arrives, synack_arrives)
 from aiomos._engine.intrinsics cimport likely, unlikely
-from aiomos._engine.limits cimport ACK, FIN, RST, SYN, URG
+from aiomos._engine.limits cimport ACK, FIN, RST, SYN
 from aiomos._engine.receive cimport receive_acked, receive_shown, receive_text
 from aiomos._engine.seq cimport seq_gt, seq_le
 from aiomos._engine.state cimport (C_LATE, C_TCP_BAD_FLAGS, C_TCP_NO_ACK, event_raise,
