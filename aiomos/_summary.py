@@ -45,6 +45,11 @@ class Summary:
         """Frames with headers that cannot be right."""
         return sum(self.counters.get(name, 0) for name in names.MALFORMED)
 
+    @property
+    def fragments_lost(self) -> int:
+        """Datagrams of which fragments came, but that were never put together."""
+        return sum(self.counters.get(name, 0) for name in names.DEFRAG_LOST)
+
     def lines(self) -> list[str]:
         """For people, in tcpdump's manner; what is zero and unusual is left out."""
         lines = [
@@ -59,7 +64,7 @@ class Summary:
         count = self.counters.get
         said = {
             "packets malformed": self.malformed,
-            "fragments not reassembled": count("fragments", 0),
+            "fragmented datagrams given up": self.fragments_lost,
             "gaps in streams": count("gaps", 0),
             "bytes lost because a handler did not read them (limit=)": count(
                 "slow_reader_bytes", 0

@@ -102,6 +102,7 @@ class FlowLog:
 class CoreDriver:
     core: Any
     flows: list[FlowLog]
+    told: list[dict[str, Any]]
     reading: bool
     interruptions: int
     def __init__(
@@ -111,8 +112,10 @@ class CoreDriver:
         sides: int = 3,
         reading: bool = True,
         handlers: bool = True,
+        listen: Iterable[str] = (),
         **options: Any,
     ) -> None: ...
+    def anomalies(self) -> list[str]: ...
     def input(self, data: bytes, time_ns: int, **meta: Any) -> None: ...
     def burst(self, frames: Iterable[tuple[bytes, int]], clocked: bool = False) -> None: ...
     def tick(self, now: int) -> None: ...

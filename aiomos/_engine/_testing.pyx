@@ -16,6 +16,7 @@ from aiomos._engine.options import check_options
 from aiomos._engine.assembler cimport asm_add, asm_drain, asm_truncate
 from aiomos._engine.clock cimport Clock, clock_needs_next, clock_step
 from aiomos._engine.core cimport Core
+from aiomos._engine.events cimport Event
 from aiomos._engine.flow cimport FLOW_CLIENT_LOW, FLOW_IN_WHEEL, Flow
 from aiomos._engine.flowkey cimport KeySeed, flow_key
 from aiomos._engine.flowtable cimport (FlowTable, table_add, table_find, table_free, table_init,
@@ -588,24 +589,37 @@ cdef int flow_born(void *context, Flow *f, Packet *p, int event) noexcept with g
     return 0
 
 
+cdef void event_told(void *context, const Event *e) noexcept nogil:
+    with gil:
+        (<CoreDriver>context).note_event(e)
+
+
 @cython.no_gc
 cdef class CoreDriver:
     """A Core whose every flow has one handler, and what its flows told.
 
     ``start`` is "syn", "established" or "data"; ``sides`` a bit mask; with ``reading`` False
     nothing is read until the flow closes; with ``handlers`` False no flow has a handler.
+    ``listen`` names events (names.EVENTS) that are written down in ``told``.
     Drives the core as the pump does (pump.pyx: take_frames), without tasks.
     """
     cdef readonly Core core
     cdef readonly list flows
+    cdef readonly list told             # dicts: event, flow (a FlowLog or None), side, hook, ...
     cdef public bint reading
     cdef readonly int interruptions     # bursts that ended because records or a side were full
 
-    def __init__(self, *, start="established", int sides=3, reading=True, handlers=True, **options):
+    def __init__(self, *, start="established", int sides=3, reading=True, handlers=True, listen=(),
+                 **options):
         self.core = Core(**{"max_flows": 65536, "seed": b"test", **options})
         self.flows = []
+        self.told = []
         self.reading = reading
         cs = self.core.state
+        for name in listen:
+            cs.wanted |= 1 << names.EVENTS.index(name)
+        cs.event_context = <void *>self
+        cs.event = event_told
         if handlers:
             cs.match = every_flow
             cs.start_masks[("syn", "established", "data").index(start)] = 1
@@ -613,6 +627,19 @@ cdef class CoreDriver:
             cs.sides_masks[SERVER] = sides >> 1 & 1
         cs.hooks[HOOK_FLOW_START] = flow_born
         cs.hook_contexts[HOOK_FLOW_START] = <void *>self
+
+    cdef void note_event(self, const Event *e):
+        self.told.append({
+            "event": names.EVENTS[e.kind], "side": e.side, "hook": e.hook, "time_ns": e.time_ns,
+            "flow": None if e.flow == NULL or e.flow.views == NULL else <object>e.flow.views,
+            "a": e.a, "b": e.b, "c": e.c, "packet": e.packet != NULL,
+            "old": PyBytes_FromStringAndSize(<const char *>e.old, e.old_length if e.old else 0),
+            "new": PyBytes_FromStringAndSize(<const char *>e.new, e.new_length if e.new else 0),
+        })
+
+    def anomalies(self):
+        """The kinds of the anomalies told, in order."""
+        return [names.anomaly_name(e["a"]) for e in self.told if e["event"] == "Anomaly"]
 
     def input(self, data, int64_t time_ns, **meta):
         """One frame, in a burst of its own."""

@@ -1,13 +1,14 @@
 """Timestamps, acknowledgements, windows: the checks, as far as they are not on the fast path."""
-from libc.stdint cimport int32_t, uint8_t, uint16_t, uint32_t
+from libc.stdint cimport int32_t, uint16_t, uint32_t
 
 from aiomos._engine.events cimport (ANOMALY_BAD_ACK, ANOMALY_OLD_TIMESTAMP,
                                     ANOMALY_RIGHT_OF_WINDOW, ANOMALY_SMALL_SEGMENTS,
                                     EVENT_WINDOW_UPDATE, EVENT_ZERO_WINDOW)
-from aiomos._engine.flow cimport (FLOW_CLAIM, FLOW_DOUBT, FLOW_LEARNING, FLOW_PAWS, HALF_ACKING,
-                                  HALF_AWAY, HALF_FIN, HALF_SEEN, HALF_SYN, HALF_TIMESTAMPS, Half)
+from aiomos._engine.flow cimport (FLOW_CLAIM, FLOW_DOUBT, FLOW_LEARNING, FLOW_PAWS, FLOW_SHOWN,
+                                  HALF_ACKING, HALF_AWAY, HALF_FIN, HALF_SEEN, HALF_SYN, HALF_TIMESTAMPS, Half)
+from aiomos._engine.life cimport flow_since, since_now
 from aiomos._engine.limits cimport FIN, RST
-from aiomos._engine.receive cimport receive_acked, receive_text
+from aiomos._engine.receive cimport receive_shown, receive_text
 from aiomos._engine.seq cimport seq_diff, seq_ge, seq_gt, seq_le
 from aiomos._engine.state cimport (C_TCP_BAD_ACK, C_TCP_KEEP_ALIVE, C_TCP_OLD_TIMESTAMP,
                                    C_TCP_OUTSIDE_WINDOW, C_TCP_SMALL, C_TCP_WINDOW_PROBE, anomaly,
@@ -16,6 +17,7 @@ from aiomos._engine.tcpopt cimport TcpOptions, tcpopt_parse
 
 cdef enum:
     UNSCALED = 65535          # a window that every SYN can offer
+    CLAIMS = FLOW_CLAIM * 3 | FLOW_SHOWN * 3
 
 
 # ---- timestamps --------------------------------------------------------------------------
@@ -97,12 +99,16 @@ cdef inline uint32_t widest(const Half *h) noexcept nogil:
 
 cdef bint ack_ahead(CoreState *cs, Flow *f, const Packet *p, int s) noexcept nogil:
     """Its peer cannot have sent more than one window beyond what it has shown itself."""
-    cdef const Half *rcv = &f.h[1 - s]
+    cdef Half *rcv = &f.h[1 - s]
     if seq_le(p.ack, rcv.top) or not rcv.flags & HALF_SEEN:
         return True
-    if rcv.flags & HALF_AWAY and f.claim_packets == <uint8_t>rcv.packets:
+    if rcv.flags & HALF_AWAY and f.since >> 24 == rcv.packets & 0xFF:
         return True
     if <uint32_t>seq_diff(p.ack, rcv.top) <= widest(&f.h[s]):
+        return True
+    if f.flags & FLOW_SHOWN << (1 - s) and near(p.ack, f.claim, widest(&f.h[s])):
+        f.flags &= ~<uint32_t>CLAIMS     # it had gone on there, which was beyond its window
+        rcv.top = f.claim
         return True
     if out_of_sight(cs, f, p, s):
         return True
@@ -110,23 +116,26 @@ cdef bint ack_ahead(CoreState *cs, Flow *f, const Packet *p, int s) noexcept nog
     return False
 
 
+cdef inline bint near(uint32_t a, uint32_t b, uint32_t most) noexcept nogil:
+    cdef int32_t apart = seq_diff(a, b)
+    return -<int32_t>most <= apart <= <int32_t>most
+
+
 cdef bint out_of_sight(CoreState *cs, Flow *f, const Packet *p, int s) noexcept nogil:
     """Remembers the claim. It is believed when the other end confirms it (beyond_window), or
     is not heard for as long as a hole waits on a one-sided flow."""
     cdef Half *rcv = &f.h[1 - s]
-    cdef uint32_t ms = <uint32_t>(cs.now / 1000000)
-    if f.flags & FLOW_DOUBT * 3:         # since_ms is in use
+    if f.flags & FLOW_DOUBT * 3:         # `since` is in use
         return False
-    if f.flags & FLOW_CLAIM << s and f.claim_packets == <uint8_t>rcv.packets:
+    if f.flags & FLOW_CLAIM << s and f.since >> 24 == rcv.packets & 0xFF:
         f.claim = p.ack
-        if ms - f.since_ms < <uint32_t>(cs.config.one_sided_grace_ns / 1000000):
+        if flow_since(cs, f) < <uint32_t>(cs.config.one_sided_grace_ns / 1000000):
             return False
         rcv.flags |= HALF_AWAY
         return True
-    f.flags = (f.flags & ~<uint32_t>(FLOW_CLAIM * 3)) | FLOW_CLAIM << s
+    f.flags = (f.flags & ~<uint32_t>CLAIMS) | FLOW_CLAIM << s
     f.claim = p.ack
-    f.since_ms = ms
-    f.claim_packets = <uint8_t>rcv.packets
+    f.since = since_now(cs, rcv.packets)
     rcv.flags &= ~<uint16_t>HALF_AWAY
     return False
 
@@ -159,15 +168,17 @@ cdef bint beyond_window(CoreState *cs, Flow *f, const Packet *p, int s) noexcept
     """Where the capture missed more than a window, both ends stand beyond it: the one sends from
     about where the other has claimed to be. One end alone cannot bring that about."""
     cdef Half *rcv = &f.h[1 - s]
-    cdef int32_t apart = seq_diff(p.seq, f.claim)
-    cdef int32_t most = <int32_t>widest(rcv)
-    if f.flags & FLOW_CLAIM << (1 - s) and -most <= apart <= most and seq_gt(f.claim, rcv.ack):
-        f.flags &= ~<uint32_t>(FLOW_CLAIM * 3)
+    if (f.flags & FLOW_CLAIM << (1 - s) and near(p.seq, f.claim, widest(rcv))
+            and seq_gt(f.claim, rcv.ack)):
+        f.flags &= ~<uint32_t>CLAIMS
         f.h[s].top = p.seq
         rcv.ack = f.claim
-        rcv.edge = f.claim + <uint32_t>most
-        receive_acked(cs, f, s, p.seq)
+        rcv.edge = f.claim + widest(rcv)
+        receive_shown(cs, f, s)
         return True
+    if not f.flags & (FLOW_CLAIM | FLOW_DOUBT) * 3:
+        f.flags = (f.flags & ~<uint32_t>CLAIMS) | FLOW_SHOWN << s
+        f.claim = p.seq + p.payload_len
     refuse(cs, f, s, ANOMALY_RIGHT_OF_WINDOW, C_TCP_OUTSIDE_WINDOW, p.payload_len)
     return False
 

@@ -7,12 +7,12 @@ from libc.stdint cimport uint32_t
 from aiomos._engine.events cimport (ANOMALY_BAD_RESET, ANOMALY_RIGHT_OF_WINDOW, DIFFERS_NO,
                                     EVENT_FIN, EVENT_RESET, EVENT_RETRANSMISSION)
 from aiomos._engine.flow cimport (FLOW_CLAIM, FLOW_CLOSED, FLOW_DOUBT, FLOW_ESTABLISHED,
-                                  FLOW_OPEN, HALF_ACKING, HALF_CLAIMED, HALF_FIN, HALF_FIN_ACKED,
+                                  FLOW_OPEN, FLOW_SHOWN, HALF_ACKING, HALF_CLAIMED, HALF_FIN, HALF_FIN_ACKED,
                                   HALF_FIN_DONE, HALF_RST, HALF_SYNCED, Half, TCP_CLOSE_WAIT,
                                   TCP_CLOSED, TCP_CLOSING, TCP_FIN_WAIT_1, TCP_FIN_WAIT_2,
                                   TCP_LAST_ACK, TCP_SYN_SENT, TCP_TIME_WAIT)
 from aiomos._engine.life cimport (flow_close, flow_doubt_ripe, flow_expiry, flow_forget,
-                                  flow_watch)
+                                  flow_watch, since_now)
 from aiomos._engine.limits cimport ACK, CLIENT, CLOSE_FIN, CLOSE_RESET, CLOSE_TIMEOUT, SERVER
 from aiomos._engine.receive cimport (receive_fin, receive_flush, receive_held, receive_hole_due,
                                      receive_shown)
@@ -22,6 +22,9 @@ from aiomos._engine.state cimport (C_TCP_BAD_RST, C_TCP_OUTSIDE_WINDOW, anomaly,
 
 
 # ---- second check: RST (RFC 5961 section 3.2) --------------------------------------------
+
+cdef enum:
+    CLAIMS = FLOW_CLAIM * 3 | FLOW_SHOWN * 3
 
 cdef enum:
     RST_INVALID = 0
@@ -69,8 +72,8 @@ cdef void doubt(CoreState *cs, Flow *f, int s) noexcept nogil:
     """A receiver that goes on acknowledging has not been reset (rst_disproved)."""
     if f.flags & FLOW_DOUBT * 3:
         return
-    f.flags = (f.flags | FLOW_DOUBT << s) & ~<uint32_t>(FLOW_OPEN | FLOW_CLAIM * 3)
-    f.since_ms = <uint32_t>(cs.now / 1000000)
+    f.flags = (f.flags | FLOW_DOUBT << s) & ~<uint32_t>(FLOW_OPEN | CLAIMS)
+    f.since = since_now(cs, 0)
     flow_watch(cs, f)
 
 

@@ -22,7 +22,8 @@ class Core:
         statistics: bool = ...,
         community_id_seed: int = ...,
         memory: int = ...,
-        pickup: bool = ...,
+        midstream: str = ...,
+        min_ttl: int = ...,
         vlan_in_key: bool = ...,
         seed: bytes | None = ...,
     ) -> None: ...

@@ -6,10 +6,13 @@ import os
 
 from aiomos._engine import names
 from aiomos._engine.closing cimport tcp_close, tcp_timer
+from aiomos._engine.defrag cimport (defrag_clear, defrag_expire, defrag_free, defrag_init)
+from aiomos._engine.events cimport ANOMALY_STATUS, EVENT_ANOMALY, HOOK_SENDER
 from aiomos._engine.flow cimport (FLOW_CLIENT_LOW, FLOW_CLOSED, FLOW_STATS, FLOW_UNLINKED, Flow,
                                   LIST_CLOSED, LIST_EMBRYONIC)
 from aiomos._engine.flowkey cimport flow_key
 from aiomos._engine.flowtable cimport (FlowSlot, table_find, table_free, table_home, table_init)
+from aiomos._engine.fragments cimport fragment_arrives
 from aiomos._engine.handshake cimport TCP_DONE, tcp_assume_syn, tcp_may_open
 from aiomos._engine.intrinsics cimport aio_prefetch, likely, unlikely
 from aiomos._engine.life cimport flow_bury, flow_forget, flow_open, flow_unviewed
@@ -18,16 +21,19 @@ from aiomos._engine.options import check_options
 from aiomos._engine.pool cimport pool_clear, pool_held, pool_init
 from aiomos._engine.shed cimport shed_admit, shed_relieve
 from aiomos._engine.shim cimport aio_frame_copy
-from aiomos._engine.state cimport C_TCP_NO_FLOW, HOOK_PACKET, CoreConfig, hook_fn, records_full
+from aiomos._engine.state cimport (C_LOW_TTL, C_TCP_NO_FLOW, HOOK_PACKET, CoreConfig,
+                                   event_raise, hook_fn, records_full)
 from aiomos._engine.stats cimport stats_close, stats_packet
 from aiomos._engine.stream cimport STREAM_TOLD
 from aiomos._engine.tcp cimport tcp_arrives
 from aiomos._engine.timers cimport wheel_init, wheel_pop, wheel_start, wheel_time
 from aiomos._engine.udp cimport udp_arrives, udp_timer
-from aiomos._engine.wire cimport WIRE_NEED_LINEAR, WIRE_UDP, wire_decode
+from aiomos._engine.wire cimport (WIRE_FRAGMENT, WIRE_NEED_LINEAR, WIRE_PROTECTED, WIRE_TRUNCATED,
+                                  WIRE_UDP, wire_decode)
 
 cdef enum:
     SPARE_FLOWS = 1024        # entries for what ends and begins in one burst
+    FRAGMENT_DEPTH = 4        # fragments inside datagrams that came in fragments
 
 
 cdef inline int64_t to_ns(object seconds) except -1:
@@ -71,9 +77,18 @@ cdef class Core:
         config.statistics = values["statistics"]
         config.community_seed = values["community_id_seed"]
         config.memory = values["memory"]
-        config.pickup = values["pickup"]
+        config.midstream = values["midstream"]
+        config.min_ttl = values["min_ttl"]
         config.vlan_in_key = values["vlan_in_key"]
         config.decoders = values["decode"]
+        self._configure_fragments(values)
+
+    def _configure_fragments(self, values):
+        defrag = &self.state.defrag
+        defrag.policy = values["fragments"]
+        defrag.patience = [to_ns(values["fragment_timeout"]), to_ns(values["fragment_timeout6"])]
+        defrag.budget = values["fragment_memory"]
+        defrag.most = values["fragment_datagrams"]
 
     def _allocate(self, bytes seed):
         # Entries of flows that are over stay while somebody holds a view: as many again.
@@ -81,6 +96,9 @@ cdef class Core:
             raise MemoryError(f"no room for {self.state.config.max_flows} flows: lower max_flows")
         wheel_init(&self.state.wheel, self.state.table.flows)
         pool_init(&self.state.pool, self.state.config.memory)
+        self.state.defrag.seed = self.state.table.seed
+        if defrag_init(&self.state.defrag, &self.state.pool) != 0:
+            raise MemoryError
         self.state.pool.alarm = &self.state.full
         self.state.next_flow_id = 1
 
@@ -91,6 +109,7 @@ cdef class Core:
                 flow_unviewed(self.state, &self.state.table.flows[i])
                 stats_close(self.state, &self.state.table.flows[i])
             table_free(&self.state.table)
+            defrag_free(&self.state.defrag)
             pool_clear(&self.state.pool)
             free(self.state.scratch)
         free(self.state)
@@ -132,7 +151,10 @@ cdef class Core:
         cs.by_status[p.status] += 1
         if unlikely(hook != NULL):
             hook(cs.hook_contexts[HOOK_PACKET], NULL, p, 0)
-        if likely(p.status <= WIRE_UDP):
+        if unlikely(p.status > WIRE_UDP):
+            no_segment(cs, p)
+        if likely(p.status <= WIRE_UDP) and not (
+                unlikely(cs.config.min_ttl) and ends_early(cs, p)):
             flow_arrives(cs, p)
         cs.packet = NULL
 
@@ -141,6 +163,7 @@ cdef class Core:
         cdef Flow *f
         if cs.wheel.armed == 0:
             wheel_start(&cs.wheel, now)
+        defrag_expire(&cs.defrag, now)
         while cs.wheel.next_ns <= now:
             if records_full(cs):
                 return False
@@ -179,6 +202,7 @@ cdef class Core:
     cdef bint close_flows(self, uint8_t reason) noexcept nogil:
         cdef CoreState *cs = self.state
         cdef Flow *f
+        defrag_clear(&cs.defrag)
         while self.sweep < cs.table.high:
             if records_full(cs):
                 return False
@@ -201,6 +225,7 @@ cdef class Core:
         cdef CoreState *cs = self.state
         found = {name: cs.counters[i] for i, name in enumerate(names.COUNTERS)}
         found.update({name: cs.by_status[i] for i, name in enumerate(names.STATUSES)})
+        found.update({name: cs.defrag.counters[i] for i, name in enumerate(names.DEFRAG)})
         found["frames"] = cs.frames
         found["bytes"] = cs.bytes
         found["clock_steps_back"] = cs.clock.steps_back
@@ -225,6 +250,7 @@ cdef class Core:
             "memory_held": pool_held(&cs.pool),
             "memory_short": bool(cs.pool.tight),
             "heap_calls": cs.pool.heap,
+            "datagrams": cs.defrag.held,
             "flow_size": sizeof(Flow),
             "flow_bytes": <uint64_t>cs.table.live * sizeof(Flow),
             "index_bytes": (<uint64_t>cs.table.mask + 1) * sizeof(FlowSlot),
@@ -248,9 +274,29 @@ cdef void linearise(CoreState *cs, Packet *p) noexcept nogil:
         flow_key(p, &cs.table.seed, key_tag(cs, p))
 
 
+cdef void no_segment(CoreState *cs, Packet *p) noexcept nogil:
+    """What is none by itself: fragments, which may make one whole, and malformed frames."""
+    cdef int depth = 0
+    while (p.status == WIRE_FRAGMENT and depth < FRAGMENT_DEPTH
+           and fragment_arrives(cs, p, key_tag(cs, p))):
+        depth += 1
+    if p.status <= WIRE_UDP:
+        flow_key(p, &cs.table.seed, key_tag(cs, p))
+    elif p.status >= WIRE_TRUNCATED and p.status != WIRE_PROTECTED:
+        event_raise(cs, NULL, EVENT_ANOMALY, CLIENT, HOOK_SENDER, ANOMALY_STATUS + p.status, 0, 0)
+
+
 cdef inline int end_of(const Flow *f, const Packet *p) noexcept nogil:
     """Which end sent it."""
     return CLIENT if p.from_low == ((f.flags & FLOW_CLIENT_LOW) != 0) else SERVER
+
+
+cdef bint ends_early(CoreState *cs, const Packet *p) noexcept nogil:
+    """Whether so few hops are left that the packet may never reach the host it is for."""
+    if p.ip[8 if p.ip_version == 4 else 7] >= cs.config.min_ttl:
+        return False
+    cs.counters[C_LOW_TTL] += 1
+    return True
 
 
 cdef void flow_arrives(CoreState *cs, Packet *p) noexcept nogil:

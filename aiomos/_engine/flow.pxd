@@ -43,6 +43,7 @@ cdef enum:
     FLOW_LEARNING = 0x40000   # whether timestamps are used shows as segments come
     FLOW_BEGUN = 0x80000      # a handler has begun: the ends keep their names
     FLOW_FLIPPED = 0x800000   # they changed them once
+    FLOW_SHOWN = 0x1000000    # claim is where data beyond the window ended: client, server
     FLOW_DOUBT = 0x200000     # a RST of the client (0x200000) or server (0x400000) may be exact
     FLOW_DYING = 0x0400       # unlinked in this burst; records may still name it
     FLOW_STATS = 0x100000     # Flow.stats holds: every packet is counted in more detail
@@ -124,10 +125,11 @@ cdef struct Flow:
     uint8_t sides             # bit mask: which sides its handlers want to read
     uint8_t small[2]          # tiny segments in a row, none waiting for an acknowledgement
     uint8_t list              # LIST_*
-    uint8_t claim_packets     # of the other end when the claim was first made, modulo 256
+    uint8_t spare8
     uint32_t list_next
     uint32_t list_prev
     FlowStats *stats          # NULL: nobody asked for more than what is here (stats.pxd)
-    uint32_t claim            # an acknowledgement by one end that the other could not have ...
-    uint32_t since_ms         # ... made true yet, and since when; or since when a RST is doubted
+    uint32_t claim            # where one end claims to be, beyond what its peer has shown
+    uint32_t since            # when that began, or a doubtful RST came: low 24 bits of engine
+                              # milliseconds; the rest: packets of the other end until then
     # 320 bytes in all: the hot part lies in exactly two cache lines

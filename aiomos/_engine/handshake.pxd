@@ -30,7 +30,7 @@ cdef void synack_arrives(CoreState *cs, Flow *f, Packet *p, int s) noexcept nogi
 # The first acknowledgement of an end answers its peer's SYN; False: it answers nothing.
 cdef bint first_ack(CoreState *cs, Flow *f, Packet *p, int s) noexcept nogil
 # The first segment of an end whose SYN was not seen.
-cdef void pick_up(Flow *f, const Packet *p, int s) noexcept nogil
+cdef void pick_up(CoreState *cs, Flow *f, const Packet *p, int s) noexcept nogil
 cdef void establish(CoreState *cs, Flow *f) noexcept nogil
 
 cdef inline bint bad_flags(uint8_t flags) noexcept nogil:

@@ -18,9 +18,9 @@ from aiomos._engine.limits cimport ACK, CLIENT, RST, SERVER, SYN
 from aiomos._engine.receive cimport receive_held, receive_release, receive_text
 from aiomos._engine.seq cimport seq_gt, seq_le
 from aiomos._engine.state cimport (C_TCP_BAD_ACK, C_TCP_BAD_FLAGS, C_TCP_CHALLENGED_SYN,
-                                   C_TCP_OPTIONS, RECORD_ESTABLISHED, START_ESTABLISHED, START_SYN,
-                                   anomaly, count_retransmission, event_raise, hook_of, record_add,
-                                   refuse, set_state)
+                                   C_TCP_OPTIONS, MIDSTREAM_PASS, RECORD_ESTABLISHED,
+                                   START_ESTABLISHED, START_SYN, anomaly, count_retransmission,
+                                   event_raise, hook_of, record_add, refuse, set_state)
 from aiomos._engine.tcpopt cimport TcpOptions, tcpopt_parse
 
 cdef enum:
@@ -37,7 +37,7 @@ cdef int tcp_may_open(CoreState *cs, const Packet *p) noexcept nogil:
         return -1
     if p.flags & SYN:
         return SERVER if p.flags & ACK else CLIENT
-    if p.flags & RST or not p.flags & ACK or not cs.config.pickup:
+    if p.flags & RST or not p.flags & ACK or not cs.config.midstream:
         return -1
     # Picked up in the middle: who listens on a well-known port is the server; else who
     # speaks first here is taken for the client.
@@ -253,7 +253,7 @@ cdef void infer(Flow *f, int side, uint32_t ack) noexcept nogil:
     h.flags |= HALF_SYNCED | HALF_INFERRED
 
 
-cdef void pick_up(Flow *f, const Packet *p, int s) noexcept nogil:
+cdef void pick_up(CoreState *cs, Flow *f, const Packet *p, int s) noexcept nogil:
     """An end whose SYN was not seen: its first segment gives the numbers."""
     cdef Half *snd = &f.h[s]
     f.isn[s] = p.seq - 1
@@ -263,6 +263,8 @@ cdef void pick_up(Flow *f, const Packet *p, int s) noexcept nogil:
     snd.flags |= HALF_SYNCED
     if not (f.h[0].flags | f.h[1].flags) & HALF_SYN:
         f.flags |= FLOW_MIDSTREAM
+        if cs.config.midstream == MIDSTREAM_PASS:
+            f.waiting = 0
 
 
 # ---- establishment -----------------------------------------------------------------------

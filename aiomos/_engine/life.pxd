@@ -21,6 +21,13 @@ cdef void flow_close(CoreState *cs, Flow *f, uint8_t reason) noexcept nogil
 cdef void flow_forget(CoreState *cs, Flow *f) noexcept nogil
 # Engine time at which a flow expires, should no packet of it come before.
 cdef int64_t flow_expiry(const CoreState *cs, const Flow *f) noexcept nogil
+# Flow.since: milliseconds gone by, and the packets of the other end at that time.
+cdef inline uint32_t flow_since(const CoreState *cs, const Flow *f) noexcept nogil:
+    return (<uint32_t>(cs.now / 1000000) - f.since) & 0xFFFFFF
+
+cdef inline uint32_t since_now(const CoreState *cs, uint32_t packets) noexcept nogil:
+    return (<uint32_t>(cs.now / 1000000) & 0xFFFFFF) | packets << 24
+
 # Whether a doubtful RST (FLOW_DOUBT) counts by now.
 cdef bint flow_doubt_ripe(const CoreState *cs, const Flow *f) noexcept nogil
 # The wheel looks at the flow when it expires, or when its state has come to expire earlier.

@@ -192,8 +192,7 @@ cdef int64_t flow_expiry(const CoreState *cs, const Flow *f) noexcept nogil:
 
 cdef inline int64_t doubt_left(const CoreState *cs, const Flow *f) noexcept nogil:
     """Milliseconds until a doubtful RST counts."""
-    return (cs.config.one_sided_grace_ns / 1000000
-            - <int32_t>(<uint32_t>(cs.now / 1000000) - f.since_ms))
+    return cs.config.one_sided_grace_ns / 1000000 - flow_since(cs, f)
 
 
 cdef bint flow_doubt_ripe(const CoreState *cs, const Flow *f) noexcept nogil:

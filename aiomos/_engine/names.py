@@ -37,7 +37,27 @@ COUNTERS = (
     "shed_history_bytes",
     "shed_early_bytes",
     "shed_reader_bytes",
+    "low_ttl",
 )
+
+#: Of reassembly (defrag.pxd).
+DEFRAG = (
+    "reassembled",
+    "fragment_duplicates",
+    "fragment_late",
+    "fragment_malformed",
+    "fragment_overlaps",
+    "fragment_bad_size",
+    "fragment_too_large",
+    "fragment_too_many",
+    "fragment_refused",
+    "fragment_shed",
+    "fragment_timeouts",
+    "fragment_unfinished",
+)
+
+#: Of those, datagrams given up, by reason.
+DEFRAG_LOST = DEFRAG[4:]
 
 #: Whom memory is charged to, in the order of pool.pxd; `Core.usage()` adds "_bytes".
 MEMORY = ("reader", "early", "history", "fragment", "stats", "object")

@@ -27,32 +27,55 @@ DEFAULTS: dict[str, Any] = {
     "on_embryonic_full": "evict",
     "on_memory_full": "track",
     "memory": 4 << 30,
-    "pickup": True,
+    "midstream": "pickup",
+    "min_ttl": 0,
     "vlan_in_key": False,
     "statistics": False,
     "community_id_seed": 0,
     "decode": names.DECODERS,
+    "fragments": "discard",
+    "fragment_timeout": 30.0,
+    "fragment_timeout6": 60.0,
+    "fragment_memory": 32 << 20,
+    "fragment_datagrams": 16384,
 }
 
 _LONGEST = 10 * 365 * 86400.0
 #: What a number may be, both ends included.
 _RANGES: dict[str, tuple[float, float]] = {
     **dict.fromkeys(
-        ("embryonic", "established", "one_sided", "half_closed", "closing", "udp_idle"),
+        (
+            "embryonic",
+            "established",
+            "one_sided",
+            "half_closed",
+            "closing",
+            "udp_idle",
+            "fragment_timeout",
+            "fragment_timeout6",
+        ),
         (0.001, _LONGEST),
     ),
     **dict.fromkeys(("linger", "reorder_grace", "one_sided_grace", "evict_idle"), (0.0, _LONGEST)),
     "max_flows": (1, 1 << 28),
     "max_embryonic": (1, 1 << 28),
     "community_id_seed": (0, 65535),
+    "min_ttl": (0, 255),
     "memory": (0, 1 << 62),
+    "fragment_memory": (0, 1 << 62),
+    "fragment_datagrams": (1, 1 << 28),
 }
 #: What a word may be, and the engine's number for it.
 _CHOICES: dict[str, dict[str, int]] = {
+    "fragments": {"discard": 0, "first": 1, "last": 2},  # OVERLAP_* of defrag.pxd
     "on_flows_full": {"evict": 0, "refuse": 1},
     "on_embryonic_full": {"evict": 0, "refuse": 1},
     "on_memory_full": {"track": 0, "refuse": 1},
+    # MIDSTREAM_* of state.pxd; to accept a packet is, on a tap, to leave it alone.
+    "midstream": {"ignore": 0, "accept-packet": 0, "pickup": 1, "accept-flow": 2},
 }
+#: Policies that only an inline engine can carry out.
+_INLINE = ("drop-packet", "drop-flow", "reset")
 
 
 def check_options(given: Mapping[str, Any]) -> dict[str, Any]:
@@ -82,6 +105,8 @@ def _check(name: str, value: Any) -> Any:
 
 def _choice(name: str, value: Any) -> int:
     choices = _CHOICES[name]
+    if name == "midstream" and value in _INLINE:
+        raise ConfigError(f"{name}={value!r}: a tap can neither drop nor reset")
     if not isinstance(value, str) or value not in choices:
         raise ConfigError(f"{name}={value!r}: it is one of {', '.join(map(repr, choices))}")
     return choices[value]

@@ -39,6 +39,7 @@ cdef struct Pool:
     uint64_t refused          # times the budget or the system said no
     uint64_t blocks           # given out now (leak counter)
     uint64_t heap             # calls to malloc so far
+    uint64_t keep             # bytes cached of one size; 0: every block from malloc (fuzzing)
     uint64_t charged[MEM_OWNERS]
     bint *alarm               # set together with tight: the burst ends, readers get their turn
     bint tight

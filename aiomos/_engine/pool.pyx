@@ -9,6 +9,7 @@ from aiomos._engine.intrinsics cimport unlikely
 cdef void pool_init(Pool *pool, uint64_t budget) noexcept nogil:
     memset(pool, 0, sizeof(Pool))
     pool.budget = budget
+    pool.keep = POOL_CACHE_BYTES
     pool.high = UINT64_MAX
     if budget >= POOL_LEAST_MARKED:
         pool.high = budget - budget // 8
@@ -92,7 +93,7 @@ cdef void pool_put_as(Pool *pool, int owner, void *block, uint32_t size) noexcep
     pool.used -= size
     pool.charged[owner] -= size
     pool.blocks -= 1
-    if (<uint64_t>pool.cached[i] + 1) * size > POOL_CACHE_BYTES:
+    if (<uint64_t>pool.cached[i] + 1) * size > pool.keep:
         free(block)
         return
     (<PoolBlock *>block).next = pool.free[i]

@@ -7,12 +7,14 @@ hook nothing is freed and no hook is called (semantics.md 2).
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 from aiomos._engine.clock cimport Clock
+from aiomos._engine.defrag cimport Defrag
 from aiomos._engine.events cimport (EVENT_ANOMALY, EVENT_START, EVENT_STATE, HOOK_RECEIVER,
                                     HOOK_SENDER, HOOK_TIMER, VERDICT_REFUSED, VERDICT_REPEATED,
                                     Event, event_fn)
 from aiomos._engine.flow cimport HALF_STARTED, TCP_LISTEN, Flow
 from aiomos._engine.flowtable cimport FlowTable
 from aiomos._engine.pool cimport Pool
+from aiomos._engine.shim cimport aio_frame
 from aiomos._engine.timers cimport Wheel
 from aiomos._engine.wire cimport WIRE_STATUSES, Packet
 
@@ -94,7 +96,14 @@ cdef enum:
     C_SHED_HISTORY = 33       # bytes of cached blocks and old data given up, memory being short
     C_SHED_EARLY = 34         # bytes of the out-of-order store given up
     C_SHED_READERS = 35       # bytes that readers had not read given up
-    COUNTERS = 36
+    C_LOW_TTL = 36            # packets that end before the host they are for (min_ttl)
+    COUNTERS = 37
+
+# What becomes of a connection whose SYN was not seen.
+cdef enum:
+    MIDSTREAM_IGNORE = 0      # its packets belong to no flow
+    MIDSTREAM_PICKUP = 1      # followed and read
+    MIDSTREAM_PASS = 2        # followed, never read
 
 cdef struct CoreConfig:
     # Without a packet for so long, a flow expires (life.pyx: flow_idle_limit):
@@ -116,7 +125,8 @@ cdef struct CoreConfig:
     uint8_t on_memory_full
     bint statistics           # every new flow gets a block of extended statistics
     uint16_t community_seed   # of Community ID
-    bint pickup               # follow connections whose SYN was not seen
+    uint8_t min_ttl           # packets under it reach no flow
+    uint8_t midstream         # MIDSTREAM_*: connections whose SYN was not seen
     bint vlan_in_key
     uint32_t decoders         # bit mask of Decoder (walk.pxd)
 
@@ -152,6 +162,8 @@ cdef struct CoreState:
     uint64_t by_status[WIRE_STATUSES]
     uint64_t counters[COUNTERS]
     uint8_t *scratch          # frames made contiguous
+    Defrag defrag
+    aio_frame rebuilt         # a datagram put together of fragments, in scratch
 
 # Appends a record; the caller of the protocol modules made sure that there is room.
 cdef inline Record *record_add(CoreState *cs, Flow *f, uint8_t kind, uint8_t side) noexcept nogil:

@@ -86,7 +86,7 @@ cdef void other_arrives(CoreState *cs, Flow *f, Packet *p, int s) noexcept nogil
         refuse(cs, f, s, ANOMALY_NO_ACK_FLAG, C_TCP_NO_ACK, p.payload_len)
         return
     if not f.h[s].flags & HALF_SYNCED:
-        pick_up(f, p, s)
+        pick_up(cs, f, p, s)
     if timely and sequence_check(cs, f, p, s):
         acceptable_arrives(cs, f, p, s)
         close_if_done(cs, f)

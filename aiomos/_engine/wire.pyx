@@ -248,6 +248,9 @@ cdef void decode_ip4(Packet *p, Cut *c, uint32_t off) noexcept nogil:
     p.ip_version = 4
     p.protocol = h[9]
     if unlikely(be16(h + 6) & 0x3FFF):
+        if off + header > c.length:
+            p.status = short_of(c, off + header, WIRE_BAD_IP4_HEADER)
+            return
         note_fragment4(p, h)
         set_payload(p, c, off + header, total - header)
         return

@@ -26,6 +26,7 @@ STRICT = (
     "seqwrap",
     "flags_rst",
     "fileformat",
+    "fragments",
     "linktype",
     "tunnel",
     "vlan_mpls_pppoe",
@@ -33,7 +34,6 @@ STRICT = (
 OTHERS = (
     "fastopen",
     "flowcontrol",
-    "fragments",
     "gap_loss",
     "midstream",
     "nontcp",

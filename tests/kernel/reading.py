@@ -21,7 +21,7 @@ class Side:
 
     data: bytes = b""
     gaps: list[tuple[int, int, str]] = field(default_factory=list)  # offset, length, cause
-    complete: bool = False  # read to its end of stream
+    complete: bool = False  # all of it was read, up to the FIN
 
 
 @dataclass
@@ -37,7 +37,7 @@ def offered(**options: Any) -> bool:
     """Whether this version of ``@app.tcp`` takes these options."""
     try:
         aiomos.App().tcp(**options)
-    except aiomos.ConfigError:
+    except (TypeError, aiomos.ConfigError):
         return False
     return True
 
@@ -45,13 +45,13 @@ def offered(**options: Any) -> bool:
 async def take_all(end: aiomos.Endpoint, side: Side) -> None:
     parts = []
     with contextlib.suppress(aiomos.FlowError):
-        while not side.complete:
+        while not parts or parts[-1]:
             try:
                 parts.append(await end.read(1 << 20))
-                side.complete = not parts[-1]
             except aiomos.GapError as gap:
                 side.gaps.append((gap.offset, gap.length, str(gap.cause)))
     side.data = b"".join(parts)
+    side.complete = end.complete
 
 
 def read(tap: Frames | Path, **options: Any) -> dict[tuple[int, int], list[Seen]]:

@@ -150,6 +150,7 @@ class Visit:
         self.port = street.port()
         self.isn = isn
         self.socket: socket.socket | None = None
+        self.received = b""
         self.to = listener.getsockname()[1]
         self.nxt = 0  # the server's next sequence number, once it is known
         self._listener = listener
@@ -191,13 +192,12 @@ class Visit:
         self.socket.setblocking(False)
 
     def read(self) -> bytes:
-        """What the server's application can read now."""
+        """What the server's application has received by now, since the connection began."""
         assert self.socket
-        parts = []
-        with contextlib.suppress(BlockingIOError):
+        with contextlib.suppress(BlockingIOError, ConnectionError):
             while data := self.socket.recv(1 << 20):
-                parts.append(data)
-        return b"".join(parts)
+                self.received += data
+        return self.received
 
     def close(self) -> None:
         """Ends the connection on both ends without a trace."""

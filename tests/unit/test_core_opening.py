@@ -518,7 +518,7 @@ def test_closed_rst_first_opens_nothing(driver, talk):
 
 
 def test_closed_pickup_off_only_syns_open():
-    driver = CoreDriver(pickup=False)
+    driver = CoreDriver(midstream="ignore")
     talk = Talk(driver.input)
     middle(talk, 5000, 9000)
     talk.c(b"request")

@@ -24,14 +24,15 @@ SHIM = ROOT / "dpdk_shim"
 
 #: From the lowest to the highest. In `BRIDGE` Python objects and asyncio begin.
 ENGINE_LAYERS: dict[str, str] = {
-    "leaves": "seq be walk limits intrinsics shim bpf flowprobe errors names options",
-    "storage": "links tunnels udptunnels wire tcpopt pool stream flow flowstats timers flowkey clock filtertext filterproof",
-    "tables": "flowtable assembler filters events",
-    "protocol": "state stats life shed receive checks closing handshake tcp udp flowfilters",
+    "leaves": "seq be checksum walk limits intrinsics shim bpf flowprobe errors names options",
+    "storage": "links tunnels udptunnels wire tcpopt pool stream flow flowstats timers flowkey clock"
+    " filtertext filterproof",
+    "tables": "flowtable assembler defrag filters events",
+    "protocol": "state stats life shed fragments receive checks closing handshake tcp udp flowfilters",
     "core": "core",
     "bridge": "source probe taskface taskqueue task reading packet view faults packethooks"
     " overlimit feed pump",
-    "test hooks": "_testing _resume",
+    "test hooks": "_testing _resume _check _fuzzheaders _fuzzframes _fuzz",
 }
 #: What users read.
 PYTHON_LAYERS: dict[str, str] = {

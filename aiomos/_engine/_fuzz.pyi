@@ -1,0 +1,5 @@
+"""Types of the fuzz target (built only with -Dtesting_hooks=true or -Dfuzzing=true)."""
+
+ENTRY: int
+
+def play(script: bytes, *, doubting: bool = False, tell: bool = False) -> str | None: ...

@@ -1,0 +1,409 @@
+"""The scripts that fuzzing begins with: conversations of every kind, tunnels, captures.
+
+`python seeds.py FOLDER` writes them all. Reproducers of findings lie in `found/`, as they are.
+"""
+
+from __future__ import annotations
+
+import gzip
+import os
+import struct
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from script import BACK, DOWN, LATER, SAME, SCATTERED, TWICE, UP, Head, Link, Script
+
+HERE = Path(__file__).parent
+CAPTURES = HERE.parent / "captures"
+FOUND = HERE / "found"
+PICKUP, AGAIN = Head.PICKUP, Head.PICKUP | Head.TWICE
+WRAPS = (1, 2, 3, 4, 5)
+MOST_OF_A_CAPTURE = 24_000
+
+
+def timestamp(value: int, echo: int = 0) -> bytes:
+    return struct.pack(">BBBBII", 1, 1, 8, 10, value, echo)
+
+
+SYN_OPTIONS = bytes.fromhex("020405b4 0402 0303 07 080a00000001 00000000 01".replace(" ", ""))
+
+
+# ---- TCP, in order and not -----------------------------------------------------------------
+
+
+def conversations() -> Iterator[tuple[str, Script]]:
+    yield "plain", Script(AGAIN).open().segment(0, 100).segment(1, 500).close_both()
+    for n in WRAPS:
+        yield f"wrap_{n}", wrap(n)
+    yield "several", several()
+    yield "options", Script().options(SYN_OPTIONS).open().segment(0, 10).close_both()
+    yield "bad_options", bad_options()
+    yield "stamps", stamps()
+    yield "resets", resets()
+    yield "windows", windows()
+    yield "urgent", Script().open().segment(0, 9, flags="UA").segment(0, 5).close_both()
+    yield "kept_alive", kept_alive()
+    yield "flags", every_flag()
+    yield "read_late", late_reader()
+    yield "snapped", Script().link(Link.ETHERNET, snap=60).open().segment(0, 90).close_both()
+    yield "bad_sums", Script(more=b"\1").open().segment(0, 9, bad_sum=True).segment(0, 9)
+
+
+def wrap(n: int) -> Script:
+    """Numbers that go through 2**32, or 2**31, in the middle of everything."""
+    s = Script(AGAIN, burst=7).open(numbers=(n, 8 - n))
+    s.segment(0, 5).segment(0, 30, at=20).segment(0, 40, at=-60).segment(1, 3000)
+    s.segment(1, 100, at=100).segment(1, 300, at=-150).segment(0, at=-1, flags="A")
+    return s.close_both()
+
+
+def several() -> Script:
+    s = Script(AGAIN)
+    for pair in range(8):
+        s.open(pair, side=pair & 1).segment(pair & 1, 300, pair=pair)
+    for pair in range(8):
+        s.segment(1, 50, pair=pair, at=7).segment(1, 7, pair=pair, at=-57).close_both(pair)
+    return s
+
+
+def bad_options() -> Script:
+    s = Script()
+    for option in ("0200", "0201", "080a0000", "03", "020405", "00ffffff", "0303ff01", "1e0c00"):
+        s.options(bytes.fromhex(option)).open(keep=True).segment(0, 1)
+    return s
+
+
+def stamps() -> Script:
+    s = Script(AGAIN).options(SYN_OPTIONS).open()
+    for value in (10, 11, 5, 0x80000000, 12):
+        s.options(timestamp(value, 1)).segment(0, 20).segment(1, 20)
+    return s.close_both()
+
+
+def resets() -> Script:
+    s = Script(AGAIN)
+    for at in (0, 1, -1, 100):
+        s.open(at & 3).segment(0, 50, pair=at & 3).segment(0, pair=at & 3, flags="R", at=at)
+        s.segment(1, pair=at & 3, flags="RA", at=at)
+    return s
+
+
+def windows() -> Script:
+    s = Script(AGAIN).open()
+    for window in range(1, 16):
+        s.segment(1, 0, window=window).segment(0, 700)
+    return s.segment(1, 0, window=1).segment(0, 1).segment(1, 0).segment(0, 2000, at=120, unit=536)
+
+
+def kept_alive() -> Script:
+    s = Script(AGAIN).open().segment(0, 10).segment(1, 0)
+    for _ in range(3):
+        s.wait(60_000).segment(0, 0, at=-1).segment(1, 0).segment(0, 1, at=-1).segment(1, 0)
+    return s.wait(4_000_000).segment(0, 10)
+
+
+def every_flag() -> Script:
+    s = Script(Head.NO_EVENTS | PICKUP).open()
+    for flags in [
+        "A",
+        "AP",
+        "S",
+        "SA",
+        "UA",
+        "-",
+        "SF",
+        "AFP",
+        "RF",
+        "SR",
+        "P",
+        "F",
+        "FA",
+        "R",
+        "RA",
+    ]:
+        for pair in (0, 1, 2):
+            s.segment(0, 5, pair=pair, flags=flags).segment(1, 5, pair=pair, flags=flags, at=3)
+    return s
+
+
+def late_reader() -> Script:
+    s = Script(PICKUP | Head.READ_LATE).open()
+    for _ in range(80):
+        s.segment(0, 1400).segment(0, 10, at=5)
+    return s.close_both()
+
+
+# ---- beginnings and ends ----------------------------------------------------------------------
+
+
+def beginnings() -> Iterator[tuple[str, Script]]:
+    for skip in ("S", "SA", "A", "S SA", "SA A", "S SA A"):
+        name = "without_" + skip.lower().replace(" ", "_")
+        yield name, Script(AGAIN).open(without=skip).segment(0, 90).segment(1, 90).close_both()
+        yield f"{name}_0", Script(Head.TWICE).open(without=skip).segment(1, 90).close_both()
+    yield "syn_data", syn_data()
+    yield "simultaneous", simultaneous()
+    yield "two_numbers", two_numbers()
+    yield "challenged", challenged()
+    yield "reused", reused()
+    yield "one_sided", one_sided()
+    yield (
+        "half_closed",
+        Script(AGAIN).open().segment(0, flags="FA").segment(1, 900).close_both(0, 1),
+    )
+    yield "late", late()
+    yield "few_flows", few_flows()
+    yield "closed_from_outside", closed_from_outside()
+    yield "expired", expired()
+    yield "unread", Script(unread=3).open().segment(0, 500).segment(1, 500, at=5).close_both()
+    yield "no_handlers", Script(PICKUP | Head.NO_HANDLERS).open().segment(0, 9).close_both()
+
+
+def syn_data() -> Script:
+    s = Script(AGAIN, start=0).open(syn_data=200).segment(0, 100).close_both()
+    s.open(1, syn_data=100, without="A").segment(0, 50, pair=1, at=-50).segment(0, 20, pair=1)
+    s.segment(0, 9, pair=2, flags="S").segment(1, pair=2, flags="SA", ack=-9)
+    return s.segment(0, pair=2)
+
+
+def simultaneous() -> Script:
+    s = Script(AGAIN).segment(0, flags="S").segment(1, flags="S")
+    s.segment(0, flags="SA", at=-1).segment(1, flags="SA", at=-1).segment(0, 10).segment(1, 10)
+    return s.segment(0, flags="FA").segment(1, flags="FA", ack=-1).segment(0).segment(1)
+
+
+def two_numbers() -> Script:
+    s = Script(AGAIN).segment(0, flags="S").segment(0, flags="S", at=100)
+    s.segment(1, flags="SA").segment(0).segment(0, 10)
+    s.open(1, without="A").segment(1, pair=1, flags="SA", at=50).segment(0, pair=1, ack=-51)
+    return s.segment(0, 20, pair=1).segment(1, 20, pair=1)
+
+
+def challenged() -> Script:
+    s = Script(AGAIN).open().segment(0, 100).segment(0, flags="S", at=50)
+    s.segment(1).segment(0, 10, at=-51).segment(0, flags="S", at=70, unit=536)
+    return s.segment(1, flags="SA").segment(0).segment(0, 77).segment(1, 5).close_both()
+
+
+def reused() -> Script:
+    s = Script(AGAIN).open().segment(0, 10).close_both()
+    for n in range(6):
+        s.open(numbers=(n, n)).segment(0, 10 + n).segment(1, 10, at=2).close_both(first=n & 1)
+    return s.segment(0, flags="R").open(numbers=(6, 6)).segment(0, 4)
+
+
+def one_sided() -> Script:
+    s = Script(AGAIN).segment(0, 100).segment(0, 100, at=50).segment(0, 100, at=5).wait(1200)
+    return s.segment(0, 20, later=LATER).segment(0, flags="FA").wait(5000)
+
+
+def late() -> Script:
+    s = Script(AGAIN).open().close_both().segment(0, 9, at=-9).segment(1, flags="R")
+    return s.segment(1, 0).segment(0, flags="SF").wait(70_000).segment(0, 20).segment(1, 20)
+
+
+def few_flows() -> Script:
+    s = Script(PICKUP | Head.FEW_FLOWS)
+    for n in range(3):
+        for pair in range(7):
+            s.open(pair, keep=n > 0).segment(0, 10, pair=pair)
+        s.close_both(n).wait(30_000)
+    return s
+
+
+def closed_from_outside() -> Script:
+    s = Script()
+    for reason in range(10):
+        pair = reason & 7
+        s.open(pair, numbers=(pair, 0)).segment(0, 90, pair=pair, at=3).close(reason)
+    return s
+
+
+def expired() -> Script:
+    s = Script(AGAIN).open(without="SA A").wait(25_000).open(1).segment(0, 5, pair=1)
+    s.wait(3_700_000).open(2).segment(0, flags="FA", pair=2).wait(700_000).datagram(0, 9)
+    return s.wait(61_000).datagram(1, 9).wait(1 << 31).segment(0, 3)
+
+
+# ---- the out-of-order store ---------------------------------------------------------------------
+
+
+def holes() -> Iterator[tuple[str, Script]]:
+    for name, order in (("up", UP), ("down", DOWN), ("scattered", SCATTERED), ("twice", TWICE)):
+        s = Script(AGAIN, burst=16).open(numbers=(2, 3)).run(0, 64, order=order, size=8, apart=3)
+        yield f"run_{name}", s.segment(0, 900, at=-88, unit=8).segment(1).close_both()
+        s = Script(AGAIN).open().run(0, 96, order=order, size=20, hole=40)
+        yield f"touching_{name}", s.segment(1).segment(0, 40, at=-5, unit=536).close_both()
+    yield "many", Script().open(numbers=(3, 3)).run(0, 2000, order=SCATTERED, apart=1)
+    yield "overlaps", overlaps(Script(AGAIN).open(numbers=(3, 3)))
+    yield "other_bytes", overlaps(Script(AGAIN).open().salt(0)).salt(7).segment(0, 90, at=-80)
+    yield "acked_unseen", acked_unseen()
+    yield "full_store", full_store()
+    yield "little_memory", little_memory()
+    yield "behind_fin", behind_fin()
+    yield "in_segments", overlaps(Script().link(Link.ETHERNET, cut=60).open()).close_both()
+
+
+def overlaps(s: Script) -> Script:
+    """Later copies that begin before, in, at and behind what is there."""
+    s.segment(0, 20, at=40)
+    for length, back in ((10, 25), (30, 30), (5, 20), (50, 55), (20, 90), (1, 1), (100, 100)):
+        s.segment(0, length, at=-back).segment(0, length, at=-back + 3)
+    return s.segment(0, 40, at=-120).segment(1).close_both()
+
+
+def acked_unseen() -> Script:
+    s = Script(AGAIN).open().segment(0, 100).segment(0, 50, at=60).segment(1)
+    s.wait(300).segment(0, 10).segment(0, 10, at=30).segment(1, 0, ack=20)
+    return s.segment(0, 10, later=LATER).segment(0, 10, later=LATER).close_both()
+
+
+def full_store() -> Script:
+    s = Script().open().run(0, 1500, order=UP, size=250, apart=120, hole=1)
+    return s.segment(0, 1, at=0).run(0, 900, order=SCATTERED, size=100, apart=100).segment(1)
+
+
+def little_memory() -> Script:
+    s = Script(PICKUP | Head.LITTLE_MEMORY, memory=2)
+    for pair in range(4):
+        s.open(pair).run(0, 64, pair=pair, size=100, apart=5).segment(1, pair=pair)
+        s.segment(1, 3000, pair=pair).segment(0, 1, pair=pair, at=-100, unit=8).wait(250)
+    return s.close_both(1)
+
+
+def behind_fin() -> Script:
+    s = Script(AGAIN).open().segment(0, 10, at=50).segment(0, flags="FA", at=-20)
+    return s.segment(0, 50, at=-61).segment(0, 30).segment(1, ack=-30).close_both(0, 1)
+
+
+# ---- below TCP ------------------------------------------------------------------------------------
+
+
+def below() -> Iterator[tuple[str, Script]]:
+    for link in Link:
+        s = Script(AGAIN | Head.VLAN_IN_KEY).link(link, 0x21).open().segment(0, 30)
+        yield f"link_{link.name.lower()}", s.open(5).datagram(1, 40).icmp().close_both(5)
+    yield "datagrams", datagrams()
+    yield "quotes", quotes()
+    yield "fragments", fragments(0)
+    yield "fragments_6", fragments(5)
+    yield "fragments_twice", fragments_twice()
+    yield "fragments_many", fragments_many()
+    yield "time_back", Script().open().segment(0, 5, later=BACK).segment(0, 5).wait(5_000_000)
+
+
+def datagrams() -> Script:
+    s = Script(AGAIN).datagram(0, 100).datagram(1, 0).datagram(0, 1).datagram(0, 4000, pair=5)
+    for _ in range(6):
+        s.datagram(0, 4000, later=SAME)
+    return s.wait(61_000).datagram(1, 10)
+
+
+def quotes() -> Script:
+    s = Script().open().segment(0, 100).icmp(3, 4).icmp(11, 0).icmp(5, 1)
+    s.datagram(0, 50, pair=2).icmp(3, 3).segment(0, 10, pair=5).icmp(1, 4).icmp(2, 0)
+    return s.icmp(8, 0).icmp(3, 1, side=0).icmp(12, 0)
+
+
+def fragments(pair: int) -> Script:
+    """In order, from the back, twice, overlapping, with a hole, and without an end."""
+    s = Script(AGAIN).open(pair).hold().segment(0, 100, pair=pair)
+    s.fragment(0, 4).fragment(4, 4).fragment(8)
+    s.hold().segment(0, 200, pair=pair).fragment(20).fragment(10, 10).fragment(0, 10)
+    s.hold().segment(0, 90, pair=pair).fragment(0, 5).fragment(0, 5).fragment(3, 5).fragment(8)
+    s.hold().segment(0, 60, pair=pair).fragment(0, 3).fragment(5).wait(35_000)
+    s.hold().segment(0, 60, pair=pair).fragment(0, 3).fragment(6).fragment(2, 9)
+    s.fragment(4, more=True)
+    s.hold().datagram(0, 300, pair=pair).fragment(30).fragment(0, 30, other=True).fragment(0, 30)
+    s.fragment(2, 2, last=True).fragment(1, 1, behind=True).fragment(0, ident=9)
+    return s.segment(0, 100, pair=pair).wait(70_000).segment(0, 9, pair=pair)
+
+
+def fragments_twice() -> Script:
+    s = Script(AGAIN).link(Link.VLAN, 7).open().hold().segment(0, 100, flags="AP")
+    for at in (9, 7, 5, 3, 1, 8, 6, 4, 2, 0):
+        s.fragment(at, 1).fragment(at, 2)
+    return s.fragment(10).segment(1).close_both()
+
+
+def fragments_many() -> Script:
+    s = Script(PICKUP | Head.LITTLE_MEMORY, memory=3).open()
+    for n in range(60):
+        s.hold().segment(0, 1200, flags="A").fragment(n % 3, 9 + n, later=SAME)
+    return s.fragment(40).wait(31_000).segment(1)
+
+
+# ---- captures -------------------------------------------------------------------------------------
+
+
+def read_pcap(data: bytes) -> Iterator[tuple[int, bytes]]:
+    """(link type, frame) of a classic capture; pcapng and others give nothing."""
+    magic = data[:4]
+    little = magic in (b"\xd4\xc3\xb2\xa1", b"\x4d\x3c\xb2\xa1")
+    if not little and magic not in (b"\xa1\xb2\xc3\xd4", b"\xa1\xb2\x3c\x4d"):
+        return
+    order = "<" if little else ">"
+    link_type = struct.unpack_from(order + "I", data, 20)[0] & 0xFFFF
+    at = 24
+    while at + 16 <= len(data):
+        captured = struct.unpack_from(order + "I", data, at + 8)[0]
+        if captured > 262144:
+            return
+        yield link_type, data[at + 16 : at + 16 + captured]
+        at += 16 + captured
+
+
+def from_capture(path: Path, most: int = MOST_OF_A_CAPTURE) -> Script | None:
+    """The first frames of a capture as a script; None: nothing in it can be used."""
+    data = path.read_bytes()
+    if data[:2] == b"\x1f\x8b":
+        data = gzip.decompress(data)
+    script = Script()
+    for link_type, frame in read_pcap(data):
+        if len(script.data) + len(frame) > most:
+            break
+        script.frames([(link_type, frame)])
+    return script if len(script.data) > 8 else None
+
+
+def captures(folder: Path, most: int = MOST_OF_A_CAPTURE) -> Iterator[tuple[str, Script]]:
+    for path in sorted(folder.rglob("*.pcap*")):
+        try:
+            script = from_capture(path, most)
+        except (OSError, EOFError, struct.error):
+            continue
+        if script is not None:
+            yield f"capture_{path.relative_to(folder).as_posix().replace('/', '_')}", script
+
+
+def corpus() -> Path | None:
+    """The corpus of captures, where there is one."""
+    folder = Path(os.environ.get("AIOMOS_CORPUS", HERE.parents[2] / "shared" / "corpus"))
+    return folder if folder.is_dir() else None
+
+
+# ---- all --------------------------------------------------------------------------------------------
+
+
+def seeds() -> dict[str, bytes]:
+    """Those that need nothing but this folder and the project's own captures."""
+    found = {path.name: path.read_bytes() for path in sorted(FOUND.glob("*"))}
+    for group in (conversations(), beginnings(), holes(), below(), captures(CAPTURES)):
+        found.update({name: script.data for name, script in group})
+    return found
+
+
+def write_all(folder: Path) -> int:
+    folder.mkdir(parents=True, exist_ok=True)
+    every = seeds()
+    where = corpus()
+    if where is not None:
+        every.update({name: s.data for name, s in captures(where, 8_000)})
+    for name, data in every.items():
+        (folder / name).write_bytes(data)
+    return len(every)
+
+
+if __name__ == "__main__":
+    print(write_all(Path(sys.argv[1])), "seeds")

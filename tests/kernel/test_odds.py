@@ -1,0 +1,343 @@
+"""Odd segments to a real Linux socket: what its application received, and whether the connection
+lives on, is what aiomos tells. The kernel is asked each time; nothing here says what it does."""
+
+from __future__ import annotations
+
+import socket
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+sys.path.append(str(Path(__file__).parents[1]))
+from craft import ACK, FIN, PSH, RST, SYN, URG, mss, sack_permitted, timestamp
+
+sys.path.append(str(Path(__file__).parent))
+from reading import Seen, offered, read
+from stranger import PORT, SERVER, Street, Visit
+
+#: TCP_ESTABLISHED, TCP_CLOSE, TCP_CLOSE_WAIT of the kernel's
+STATES = {1: "open", 7: "reset", 8: "end"}
+Case = Callable[[Visit], None]
+CASES: dict[str, Case] = {}
+
+
+def case(script: Case) -> Case:
+    CASES[script.__name__] = script
+    return script
+
+
+def stamp(value: int) -> bytes:
+    return b"\x01\x01" + timestamp(value)
+
+
+# ---- timestamps (PAWS, RFC 7323) ----------------------------------------------------------------
+
+
+def stamped(v: Visit) -> None:
+    v.open(mss() + stamp(1000))
+    v.send(data=b"good", options=stamp(1001))
+
+
+@case
+def old_stamp_with_data(v: Visit) -> None:
+    stamped(v)
+    v.send(data=b"EVIL", at=4, options=stamp(500))
+    v.send(data=b"more", at=4, options=stamp(1002))
+
+
+@case
+def old_stamp_with_fin(v: Visit) -> None:
+    stamped(v)
+    v.send(FIN | ACK, at=4, options=stamp(500))
+    v.send(data=b"more", at=4, options=stamp(1002))
+
+
+@case
+def old_stamp_with_reset(v: Visit) -> None:
+    stamped(v)
+    v.send(RST, at=4, options=stamp(500))
+
+
+@case
+def no_stamp_where_agreed(v: Visit) -> None:
+    stamped(v)
+    v.send(data=b"none", at=4)
+
+
+@case
+def old_stamp_ahead_of_a_hole(v: Visit) -> None:
+    stamped(v)
+    v.send(data=b"last", at=8, options=stamp(1003))
+    v.send(data=b"hole", at=4, options=stamp(1002))  # stamps of early segments do not count
+
+
+# ---- resets (RFC 5961) --------------------------------------------------------------------------
+
+
+def reset_at(at: int, *, options: bytes = b"", hole: bool = False) -> Case:
+    def script(v: Visit) -> None:
+        v.open(options)
+        v.send(data=b"good")
+        if hole:
+            v.send(data=b"late", at=8)
+        v.send(RST, at=at)
+        v.street.settle()
+        v.send(data=b"more", at=4)
+
+    return script
+
+
+CASES |= {
+    "reset_exact": reset_at(4),
+    "reset_in_window": reset_at(10),
+    "reset_left_of_window": reset_at(0),
+    "reset_right_of_window": reset_at(1_000_000),
+    "reset_above_a_hole": reset_at(12, hole=True),
+    "reset_above_a_hole_with_sack": reset_at(12, options=mss() + sack_permitted(), hole=True),
+    "reset_inside_early_bytes": reset_at(10, options=mss() + sack_permitted(), hole=True),
+}
+
+
+@case
+def reset_behind_fin(v: Visit) -> None:
+    v.open()
+    v.send(FIN | ACK, b"abc")
+    v.send(RST, at=4)
+
+
+@case
+def reset_at_fin(v: Visit) -> None:
+    v.open()
+    v.send(FIN | ACK, b"abc")
+    v.send(RST, at=3)
+
+
+# ---- SYN, and flags that nobody sends -----------------------------------------------------------
+
+
+def odd_flags(flags: int, at: int = 0, data: bytes = b"evil") -> Case:
+    def script(v: Visit) -> None:
+        v.open()
+        v.send(flags, data, at=at)
+        v.street.settle()
+        v.send(data=b"good")
+
+    return script
+
+
+CASES |= {
+    "syn_in_window": odd_flags(SYN, 10, b""),
+    "syn_in_window_with_data": odd_flags(SYN, 0),
+    "syn_exactly_next": odd_flags(SYN, 0, b""),
+    "synack_in_window": odd_flags(SYN | ACK, 0, b""),
+    "no_flags": odd_flags(0),
+    "push_alone": odd_flags(PSH),
+    "fin_alone": odd_flags(FIN),
+    "syn_fin": odd_flags(SYN | FIN),
+    "all_flags": odd_flags(0x3F),
+    "syn_reset": odd_flags(SYN | RST),
+    "fin_reset": odd_flags(FIN | RST),
+    "fin_reset_ack": odd_flags(FIN | RST | ACK),
+    "fin_reset_elsewhere": odd_flags(FIN | RST, 10),
+}
+
+
+@case
+def data_on_syn_not_taken(v: Visit) -> None:
+    v.send(SYN, b"early", at=-1)
+    v.street.settle()
+    v.nxt = v.answers()[-1].seq + 1
+    v.send(at=5)
+    v.send(data=b"EARLY")
+    v.send(data=b"more", at=5)
+    v.accept()
+
+
+@case
+def third_segment_lost_data_comes(v: Visit) -> None:
+    v.send(SYN, at=-1)
+    v.street.settle()
+    v.nxt = v.answers()[-1].seq + 1
+    v.send(data=b"data", at=0)
+    v.send(data=b"more", at=4)
+    v.accept()
+
+
+# ---- acknowledgements ---------------------------------------------------------------------------
+
+
+def odd_ack(by: int) -> Case:
+    def script(v: Visit) -> None:
+        v.open()
+        v.send(data=b"evil", ack=v.nxt + by & 0xFFFFFFFF)
+        v.send(data=b"good")
+
+    return script
+
+
+CASES |= {
+    "ack_of_the_unsent": odd_ack(1),
+    "ack_of_the_far_unsent": odd_ack(100_000),
+    "ack_of_the_syn_itself": odd_ack(-1),
+    "ack_of_the_far_past": odd_ack(-1_000_000),
+}
+
+
+# ---- FIN ----------------------------------------------------------------------------------------
+
+
+@case
+def fin_ahead_then_fin(v: Visit) -> None:
+    v.open()
+    v.send(FIN | ACK, at=100)
+    v.send(FIN | ACK, b"all")
+    v.send(data=b"beyond", at=4)
+
+
+@case
+def fin_on_early_byte(v: Visit) -> None:
+    v.open()
+    v.send(data=b"cdefgh", at=2)
+    v.send(FIN | ACK, at=4)
+    v.send(data=b"ab")
+
+
+@case
+def early_byte_on_fin(v: Visit) -> None:
+    v.open()
+    v.send(FIN | ACK, at=4)
+    v.send(data=b"cdefgh", at=2)
+    v.send(data=b"ab")
+
+
+@case
+def early_bytes_behind_fin(v: Visit) -> None:
+    v.open()
+    v.send(FIN | ACK, b"cd", at=2)
+    v.send(data=b"efgh", at=4)
+    v.send(data=b"ab")
+
+
+@case
+def fin_in_order_below_early_bytes(v: Visit) -> None:
+    v.open()
+    v.send(data=b"cdefgh", at=2)
+    v.send(FIN | ACK, b"abc")
+
+
+@case
+def data_behind_fin(v: Visit) -> None:
+    v.open()
+    v.send(FIN | ACK, b"abc")
+    v.send(data=b"x", at=3)
+    v.send(data=b"yz", at=4)
+
+
+@case
+def fin_again_further_out(v: Visit) -> None:
+    v.open()
+    v.send(FIN | ACK, b"abc")
+    v.send(FIN | ACK, b"abcdef")
+
+
+# ---- the rest -----------------------------------------------------------------------------------
+
+
+@case
+def keepalive_with_garbage(v: Visit) -> None:
+    v.open()
+    v.send(data=b"abc")
+    v.send(data=b"X", at=2)
+    v.send(at=2)
+    v.send(data=b"def", at=3)
+
+
+def urgent(pointer: int) -> Case:
+    def script(v: Visit) -> None:
+        v.open()
+        v.send(ACK | URG, b"abc!def", urgent=pointer)
+        v.send(data=b"more", at=7)
+
+    return script
+
+
+CASES |= {f"urgent_pointer_{at}": urgent(at) for at in (0, 1, 4, 7, 9)}
+CASES["urgent_pointer_far_out"] = urgent(60_000)
+
+
+@case
+def urgent_twice(v: Visit) -> None:
+    v.open()
+    v.send(ACK | URG, b"abc!", urgent=4)
+    v.send(ACK | URG, b"def!", at=4, urgent=4)
+    v.send(data=b"more", at=8)
+
+
+#: What the engine does otherwise today, and whose part of it that is.
+DIFFERS = {
+    "old_stamp_with_data": "tcp: PAWS",
+    "old_stamp_with_fin": "tcp: PAWS",
+    "reset_above_a_hole": "tcp: a doubtful reset closes at once",
+    "reset_at_fin": "tcp: Linux takes a reset at the FIN itself, since macOS sends it so",
+    "all_flags": "tcp: a reset with other flags beside it resets",
+    "syn_reset": "tcp: a reset with other flags beside it resets",
+    "fin_reset": "tcp: a reset with other flags beside it resets",
+    "fin_reset_ack": "tcp: a reset with other flags beside it resets",
+    "ack_of_the_unsent": "tcp: segments that acknowledge the unsent are dropped",
+    "ack_of_the_far_unsent": "tcp: segments that acknowledge the unsent are dropped",
+    "ack_of_the_syn_itself": "tcp: acknowledgements too old (RFC 5961 section 5)",
+    "ack_of_the_far_past": "tcp: acknowledgements too old (RFC 5961 section 5)",
+    "fin_ahead_then_fin": "tcp: the first FIN seen ends the stream, not the first met",
+    "fin_on_early_byte": "tcp: a FIN in the midst of early bytes cuts them off",
+    "early_byte_on_fin": "recv: linux policy knows nothing of a FIN's place",
+    "fin_in_order_below_early_bytes": "recv: linux policy knows nothing of a FIN's place",
+    **{
+        name: "tcp: urgent data"
+        for name in CASES
+        if name.startswith("urgent_") and "far" not in name
+    },
+}
+
+
+def fate(visit: Visit) -> tuple[bytes, str]:
+    """What the application received, and how it stands: open, end of stream, or reset."""
+    assert visit.socket
+    state = visit.socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0]
+    return visit.read(), STATES[state]
+
+
+def told(seen: Seen) -> tuple[bytes, str]:
+    """The same as aiomos tells it; what lies behind a gap no application received."""
+    data = seen.client.data
+    if seen.client.gaps:
+        data = data[: seen.client.gaps[0][0]]
+    if seen.reason == "RESET":
+        return data, "reset"
+    return data, "end" if seen.client.complete else "open"
+
+
+OPTIONS = [options for options in ({"overlap": "linux"}, {"urgent": "oob"}) if offered(**options)]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[pytest.mark.xfail(reason=DIFFERS[name])])
+        if name in DIFFERS
+        else name
+        for name in CASES
+    ],
+)
+def test_odd_segment_the_socket_and_aiomos_agree(road: Street, name: str) -> None:
+    with road.server.listen(SERVER, PORT) as listener:
+        visit = Visit(road, listener, 2**32 - 6)
+        CASES[name](visit)
+        road.settle()
+        received = fate(visit)
+        frames = list(road.frames)
+        visit.close()
+    options = {key: value for option in OPTIONS for key, value in option.items()}
+    (seen,) = read(frames, **options)[visit.port, PORT]
+    assert told(seen) == received
