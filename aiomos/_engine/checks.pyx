@@ -1,14 +1,16 @@
 """Timestamps, acknowledgements, windows: the checks, as far as they are not on the fast path."""
 from libc.stdint cimport int32_t, uint16_t, uint32_t
 
+from aiomos._engine.delivery cimport delivery_shown
 from aiomos._engine.events cimport (ANOMALY_BAD_ACK, ANOMALY_OLD_TIMESTAMP,
                                     ANOMALY_RIGHT_OF_WINDOW, ANOMALY_SMALL_SEGMENTS,
                                     EVENT_WINDOW_UPDATE, EVENT_ZERO_WINDOW)
 from aiomos._engine.flow cimport (FLOW_CLAIM, FLOW_DOUBT, FLOW_LEARNING, FLOW_PAWS, FLOW_SHOWN,
-                                  HALF_ACKING, HALF_AWAY, HALF_FIN, HALF_SEEN, HALF_SYN, HALF_TIMESTAMPS, Half)
+                                  HALF_ACKING, HALF_AWAY, HALF_FIN, HALF_SEEN, HALF_SYN,
+                                  HALF_TIMESTAMPS, Half)
 from aiomos._engine.life cimport flow_since, since_now
 from aiomos._engine.limits cimport FIN, RST
-from aiomos._engine.receive cimport receive_shown, receive_text
+from aiomos._engine.receive cimport receive_text
 from aiomos._engine.seq cimport seq_diff, seq_ge, seq_gt, seq_le
 from aiomos._engine.state cimport (C_TCP_BAD_ACK, C_TCP_KEEP_ALIVE, C_TCP_OLD_TIMESTAMP,
                                    C_TCP_OUTSIDE_WINDOW, C_TCP_SMALL, C_TCP_WINDOW_PROBE, anomaly,
@@ -174,7 +176,7 @@ cdef bint beyond_window(CoreState *cs, Flow *f, const Packet *p, int s) noexcept
         f.h[s].top = p.seq
         rcv.ack = f.claim
         rcv.edge = f.claim + widest(rcv)
-        receive_shown(cs, f, s)
+        delivery_shown(cs, f, s)
         return True
     if not f.flags & (FLOW_CLAIM | FLOW_DOUBT) * 3:
         f.flags = (f.flags & ~<uint32_t>CLAIMS) | FLOW_SHOWN << s

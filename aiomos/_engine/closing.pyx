@@ -4,18 +4,19 @@ Names as in tcp.pyx: `s` is the end that sent the segment, `snd` its half, `rcv`
 """
 from libc.stdint cimport uint32_t
 
+from aiomos._engine.delivery cimport (delivery_fin, delivery_flush, delivery_hole_due,
+                                      delivery_shown)
 from aiomos._engine.events cimport (ANOMALY_BAD_RESET, ANOMALY_RIGHT_OF_WINDOW, DIFFERS_NO,
                                     EVENT_FIN, EVENT_RESET, EVENT_RETRANSMISSION)
 from aiomos._engine.flow cimport (FLOW_CLAIM, FLOW_CLOSED, FLOW_DOUBT, FLOW_ESTABLISHED,
-                                  FLOW_OPEN, FLOW_SHOWN, HALF_ACKING, HALF_CLAIMED, HALF_FIN, HALF_FIN_ACKED,
-                                  HALF_FIN_DONE, HALF_RST, HALF_SYNCED, Half, TCP_CLOSE_WAIT,
-                                  TCP_CLOSED, TCP_CLOSING, TCP_FIN_WAIT_1, TCP_FIN_WAIT_2,
-                                  TCP_LAST_ACK, TCP_SYN_SENT, TCP_TIME_WAIT)
+                                  FLOW_OPEN, FLOW_SHOWN, HALF_ACKING, HALF_CLAIMED, HALF_FIN,
+                                  HALF_FIN_ACKED, HALF_FIN_DONE, HALF_RST, HALF_SYNCED, Half,
+                                  TCP_CLOSE_WAIT, TCP_CLOSED, TCP_CLOSING, TCP_FIN_WAIT_1,
+                                  TCP_FIN_WAIT_2, TCP_LAST_ACK, TCP_SYN_SENT, TCP_TIME_WAIT)
 from aiomos._engine.life cimport (flow_close, flow_doubt_ripe, flow_expiry, flow_forget,
                                   flow_watch, since_now)
 from aiomos._engine.limits cimport ACK, CLIENT, CLOSE_FIN, CLOSE_RESET, CLOSE_TIMEOUT, SERVER
-from aiomos._engine.receive cimport (receive_fin, receive_flush, receive_held, receive_hole_due,
-                                     receive_shown)
+from aiomos._engine.receive cimport receive_held, receive_next
 from aiomos._engine.seq cimport seq_ge, seq_gt, seq_le, seq_lt
 from aiomos._engine.state cimport (C_TCP_BAD_RST, C_TCP_OUTSIDE_WINDOW, anomaly,
                                    count_retransmission, event_raise, hook_of, refuse, set_state)
@@ -54,7 +55,7 @@ cdef int judge_rst(const Flow *f, const Packet *p, int s) noexcept nogil:
     cdef const Half *snd = &f.h[s]
     cdef const Half *rcv = &f.h[1 - s]
     cdef bint acking = rcv.flags & HALF_ACKING != 0
-    cdef uint32_t expected = snd.nxt
+    cdef uint32_t expected = receive_next(f, s)
     if rcv.state == TCP_SYN_SENT and p.flags & ACK:
         return seq_gt(p.ack, f.isn[1 - s]) and seq_le(p.ack, rcv.top)
     if not snd.flags & HALF_SYNCED:
@@ -63,7 +64,7 @@ cdef int judge_rst(const Flow *f, const Packet *p, int s) noexcept nogil:
         expected = rcv.ack
     if p.seq == expected and (not seq_gt(snd.top, expected) or acking and rcv.ack == expected):
         return RST_EXACT
-    if p.seq == snd.nxt or p.seq == snd.top or acking and p.seq == rcv.ack:
+    if p.seq == receive_next(f, s) or p.seq == snd.top or acking and p.seq == rcv.ack:
         return RST_DOUBTFUL
     return RST_INVALID
 
@@ -97,7 +98,7 @@ cdef void fin_sent(CoreState *cs, Flow *f, Packet *p, int s) noexcept nogil:
     if snd.flags & HALF_CLAIMED and f.fin[s] == snd.nxt and fin + 1 == snd.nxt:
         snd.nxt -= 1            # its peer's ACK of it came first, and it was taken for a byte
         snd.offset -= 1
-    if seq_lt(fin, snd.nxt) or (rcv.flags & HALF_ACKING and seq_gt(fin, rcv.edge)):
+    if seq_lt(fin, receive_next(f, s)) or (rcv.flags & HALF_ACKING and seq_gt(fin, rcv.edge)):
         refuse(cs, f, s, ANOMALY_RIGHT_OF_WINDOW, C_TCP_OUTSIDE_WINDOW, 0)
         return
     note_fin(cs, f, s, fin)
@@ -120,8 +121,8 @@ cdef void fin_received(CoreState *cs, Flow *f, int s) noexcept nogil:
     """The receiver's stack, once all before the FIN is there; and it may have acknowledged it."""
     if not f.h[s].flags & HALF_FIN:
         return
-    receive_shown(cs, f, s)
-    receive_fin(cs, f, s)
+    delivery_shown(cs, f, s)
+    delivery_fin(cs, f, s)
     if f.h[1 - s].flags & HALF_ACKING and seq_gt(f.h[1 - s].ack, f.fin[s]):
         fin_acked(cs, f, s)
     flow_watch(cs, f)
@@ -158,8 +159,8 @@ cdef void tcp_close(CoreState *cs, Flow *f, uint8_t reason) noexcept nogil:
         return
     if f.flags & FLOW_DOUBT * 3:     # nobody has spoken against it
         reason = CLOSE_RESET
-    receive_flush(cs, f, CLIENT)
-    receive_flush(cs, f, SERVER)
+    delivery_flush(cs, f, CLIENT)
+    delivery_flush(cs, f, SERVER)
     if reason == CLOSE_RESET:
         set_state(cs, f, CLIENT, TCP_CLOSED)
         set_state(cs, f, SERVER, TCP_CLOSED)
@@ -169,7 +170,7 @@ cdef void tcp_close(CoreState *cs, Flow *f, uint8_t reason) noexcept nogil:
 cdef void tcp_timer(CoreState *cs, Flow *f) noexcept nogil:
     cdef int side
     for side in range(2):
-        receive_hole_due(cs, f, side)
+        delivery_hole_due(cs, f, side)
     close_if_done(cs, f)
     if f.flags & FLOW_DOUBT * 3 and flow_doubt_ripe(cs, f):
         tcp_close(cs, f, CLOSE_RESET)

@@ -10,6 +10,7 @@ from aiomos._engine.checks cimport (SMALL_SEGMENT, ack_ahead, ack_behind, beyond
                                     small_arrives, timestamp_check, window_closed)
 from aiomos._engine.closing cimport (close_if_done, fin_acked, fin_received, fin_sent,
                                      rst_arrives, rst_disproved)
+from aiomos._engine.delivery cimport delivery_acked, delivery_shown
 from aiomos._engine.events cimport (ANOMALY_INVALID_FLAGS, ANOMALY_NO_ACK_FLAG, EVENT_END,
                                     EVENT_PACKET, HOOK_RECEIVER, HOOK_SENDER, VERDICT_ACCEPTED,
                                     VERDICT_REFUSED, VERDICT_REPEATED)
@@ -20,7 +21,7 @@ from aiomos._engine.handshake cimport (TCP_DONE, another_connection, bad_flags, 
                                        first_ack, pick_up, syn_arrives, synack_arrives)
 from aiomos._engine.intrinsics cimport likely, unlikely
 from aiomos._engine.limits cimport ACK, FIN, RST, SYN
-from aiomos._engine.receive cimport receive_acked, receive_shown, receive_text
+from aiomos._engine.receive cimport receive_text
 from aiomos._engine.seq cimport seq_gt, seq_le
 from aiomos._engine.state cimport (C_LATE, C_TCP_BAD_FLAGS, C_TCP_NO_ACK, event_raise,
                                    event_wanted, refuse)
@@ -212,7 +213,7 @@ cdef void acked_more(CoreState *cs, Flow *f, int side, uint32_t ack) noexcept no
         h.top = ack
     shown = h.top if seq_gt(ack, h.top) else ack
     if seq_gt(shown, h.nxt) and not h.flags & HALF_FIN_DONE:
-        receive_acked(cs, f, side, shown)
+        delivery_acked(cs, f, side, shown)
     if h.flags & HALF_FIN and seq_gt(ack, f.fin[side]):
         fin_acked(cs, f, side)
 
@@ -236,4 +237,4 @@ cdef inline void text_arrives(CoreState *cs, Flow *f, Packet *p, int s) noexcept
 cdef void shows_more(CoreState *cs, Flow *f, const Packet *p, int s) noexcept nogil:
     """Without text, its number is the next that its sender will use: what lies before was sent."""
     f.h[s].top = p.seq
-    receive_shown(cs, f, s)
+    delivery_shown(cs, f, s)
