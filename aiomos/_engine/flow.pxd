@@ -131,6 +131,5 @@ cdef struct Flow:
     uint32_t list_prev
     FlowStats *stats          # NULL: nobody asked for more than what is here (stats.pxd)
     uint32_t claim            # where one end claims to be, beyond what its peer has shown
-    uint32_t since            # when that began, or a doubtful RST came: low 24 bits of engine
-                              # milliseconds; the rest: packets of the other end until then
+    uint32_t since            # when that began, or a doubtful RST came (life.pxd: since_now)
     # 320 bytes in all: the hot part lies in exactly two cache lines

@@ -18,7 +18,8 @@ from aiomos._engine.repeats cimport (REPEATS_WANTED, offset_of, repeats_delivere
 from aiomos._engine.seq cimport seq_diff, seq_gt
 from aiomos._engine.state cimport (C_MEMORY, C_TCP_BEYOND_FIN, C_TCP_DIFFERING,
                                    C_TCP_OUT_OF_ORDER, C_TCP_OUTSIDE_WINDOW, C_UNACKED_BYTES,
-                                   START_DATA, anomaly, count_retransmission, event_raise, event_wanted)
+                                   START_DATA, anomaly, count_retransmission, event_raise,
+                                   event_wanted)
 from aiomos._engine.stats cimport stats_early, stats_retransmitted
 from aiomos._engine.stream cimport Stream, span_cut_front, stream_append, stream_end
 
