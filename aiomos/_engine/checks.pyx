@@ -1,6 +1,7 @@
 """Timestamps, acknowledgements, windows: the checks, as far as they are not on the fast path."""
 from libc.stdint cimport int32_t, uint16_t, uint32_t
 
+from aiomos._engine.assembler cimport asm_first
 from aiomos._engine.delivery cimport delivery_shown
 from aiomos._engine.events cimport (ANOMALY_BAD_ACK, ANOMALY_OLD_TIMESTAMP,
                                     ANOMALY_RIGHT_OF_WINDOW, ANOMALY_SMALL_SEGMENTS,
@@ -10,11 +11,13 @@ from aiomos._engine.flow cimport (FLOW_CLAIM, FLOW_DOUBT, FLOW_LEARNING, FLOW_PA
                                   HALF_TIMESTAMPS, Half)
 from aiomos._engine.life cimport flow_since, since_now
 from aiomos._engine.limits cimport FIN, RST
-from aiomos._engine.receive cimport receive_text
+from aiomos._engine.overlap cimport DELIVER_ACKED
+from aiomos._engine.receive cimport receive_held, receive_text
 from aiomos._engine.seq cimport seq_diff, seq_ge, seq_gt, seq_le
 from aiomos._engine.state cimport (C_TCP_BAD_ACK, C_TCP_KEEP_ALIVE, C_TCP_OLD_TIMESTAMP,
                                    C_TCP_OUTSIDE_WINDOW, C_TCP_SMALL, C_TCP_WINDOW_PROBE, anomaly,
                                    event_raise, hook_of, refuse)
+from aiomos._engine.stream cimport Stream
 from aiomos._engine.tcpopt cimport TcpOptions, tcpopt_parse
 
 cdef enum:
@@ -189,10 +192,20 @@ cdef void same_ack(CoreState *cs, Flow *f, const Packet *p, int s) noexcept nogi
     cdef const Half *snd = &f.h[s]
     cdef const Half *rcv = &f.h[1 - s]
     if p.window != snd.window:
+        if snd.window == 0:
+            probe_refused(f, 1 - s)
         event_raise(cs, f, EVENT_WINDOW_UPDATE, s, hook_of(cs, s),
                     <uint32_t>p.window << snd.scale, <uint32_t>snd.window << snd.scale, 0)
     elif p.seq + 1 == snd.nxt and rcv.flags & HALF_ACKING and rcv.ack == snd.nxt:
         count_probe(cs, rcv)
+
+
+cdef void probe_refused(Flow *f, int side) noexcept nogil:
+    """The window opens where it was closed: the byte that probed it was not taken."""
+    cdef const Stream *st = f.stream[side]
+    if (st != NULL and not st.policy & DELIVER_ACKED and st.n_pieces
+            and asm_first(st) == f.h[side].nxt):
+        receive_held(f, side, f.h[side].nxt)
 
 
 cdef inline void count_probe(CoreState *cs, const Half *rcv) noexcept nogil:

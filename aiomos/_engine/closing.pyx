@@ -8,13 +8,13 @@ from aiomos._engine.delivery cimport (delivery_fin, delivery_flush, delivery_hol
                                       delivery_shown)
 from aiomos._engine.events cimport (ANOMALY_BAD_RESET, ANOMALY_RIGHT_OF_WINDOW, DIFFERS_NO,
                                     EVENT_FIN, EVENT_RESET, EVENT_RETRANSMISSION)
-from aiomos._engine.flow cimport (FLOW_CLAIM, FLOW_CLOSED, FLOW_DOUBT, FLOW_ESTABLISHED,
-                                  FLOW_OPEN, FLOW_SHOWN, HALF_ACKING, HALF_CLAIMED, HALF_FIN,
+from aiomos._engine.flow cimport (FLOW_CLAIM, FLOW_CLOSED, FLOW_DOUBT, FLOW_OPEN,
+                                  FLOW_SHOWN, HALF_ACKING, HALF_CLAIMED, HALF_FIN,
                                   HALF_FIN_ACKED, HALF_FIN_DONE, HALF_RST, HALF_SYNCED, Half,
                                   TCP_CLOSE_WAIT, TCP_CLOSED, TCP_CLOSING, TCP_FIN_WAIT_1,
                                   TCP_FIN_WAIT_2, TCP_LAST_ACK, TCP_SYN_SENT, TCP_TIME_WAIT)
 from aiomos._engine.life cimport (flow_close, flow_doubt_ripe, flow_expiry, flow_forget,
-                                  flow_watch, since_now)
+                                  flow_reopen, flow_watch, since_now)
 from aiomos._engine.limits cimport ACK, CLIENT, CLOSE_FIN, CLOSE_RESET, CLOSE_TIMEOUT, SERVER
 from aiomos._engine.receive cimport receive_held, receive_next
 from aiomos._engine.seq cimport seq_ge, seq_gt, seq_le, seq_lt
@@ -81,8 +81,7 @@ cdef void doubt(CoreState *cs, Flow *f, int s) noexcept nogil:
 cdef void rst_disproved(CoreState *cs, Flow *f, int s) noexcept nogil:
     f.flags &= ~<uint32_t>(FLOW_DOUBT * 3)
     anomaly(cs, f, s, ANOMALY_BAD_RESET, C_TCP_BAD_RST, 0)
-    if f.flags & FLOW_ESTABLISHED and not (f.h[0].flags | f.h[1].flags) & HALF_FIN:
-        f.flags |= FLOW_OPEN
+    flow_reopen(f)
 
 
 # ---- eighth: FIN -------------------------------------------------------------------------
@@ -129,9 +128,10 @@ cdef void fin_received(CoreState *cs, Flow *f, int s) noexcept nogil:
 
 
 cdef void fin_again(CoreState *cs, Flow *f, int s) noexcept nogil:
+    cdef uint32_t ahead = 0 if f.h[s].flags & HALF_FIN_DONE else f.fin[s] - f.h[s].nxt
     count_retransmission(cs, f, s)
-    event_raise(cs, f, EVENT_RETRANSMISSION, s, hook_of(cs, s),
-                f.h[s].offset + (f.fin[s] - f.h[s].nxt), 0, DIFFERS_NO)
+    event_raise(cs, f, EVENT_RETRANSMISSION, s, hook_of(cs, s), f.h[s].offset + ahead, 0,
+                DIFFERS_NO)
 
 
 cdef void fin_acked(CoreState *cs, Flow *f, int side) noexcept nogil:

@@ -26,8 +26,11 @@ class Core:
         memory: int = ...,
         history: int = ...,
         midstream: str = ...,
+        urgent: str = ...,
+        oob_limit: int = ...,
         min_ttl: int = ...,
         vlan_in_key: bool = ...,
+        tunnel_in_key: bool = ...,
         seed: bytes | None = ...,
     ) -> None: ...
     def set_prefixes(self, prefixes: Sequence[tuple[bytes, int, int]]) -> None: ...

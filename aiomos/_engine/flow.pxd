@@ -23,6 +23,7 @@ cdef enum:
     HALF_CLAIMED = 0x400      # without FIN: Flow.fin is where the peer's ACK alone put nxt
     HALF_TIMESTAMPS = 0x800   # its segments carry timestamps; ts_recent holds
     HALF_STARTED = 0x1000     # its ConnectionStart was told
+    HALF_URGENT = 0x4000      # an urgent byte is announced and not yet passed (Stream.urgent)
     HALF_AWAY = 0x2000        # not heard for long while its peer goes on: its peer is believed
 # Flow.flags.
 cdef enum:
@@ -39,12 +40,13 @@ cdef enum:
     FLOW_OTHER_ISN = 0x1000   # other_isn holds, of the client (0x1000) or the server (0x2000)
     FLOW_PAWS = 0x4000        # both ends use timestamps: older ones are refused (RFC 7323)
     FLOW_GUESSED = 0x8000     # nothing seen so far says which end is the client
+    FLOW_EXTRA = 0x400000     # it has a block of its own besides (extra.pxd)
     FLOW_CLAIM = 0x10000      # claim holds, of the client (0x10000) or the server (0x20000)
     FLOW_LEARNING = 0x40000   # whether timestamps are used shows as segments come
     FLOW_BEGUN = 0x80000      # a handler has begun: the ends keep their names
     FLOW_FLIPPED = 0x800000   # they changed them once
     FLOW_SHOWN = 0x1000000    # claim is where data beyond the window ended: client, server
-    FLOW_DOUBT = 0x200000     # a RST of the client (0x200000) or server (0x400000) may be exact
+    FLOW_DOUBT = 0x4000000    # a RST of the client (0x4000000) or server may have been exact
     FLOW_DYING = 0x0400       # unlinked in this burst; records may still name it
     FLOW_STATS = 0x100000     # Flow.stats holds: every packet is counted in more detail
 

@@ -29,8 +29,11 @@ DEFAULTS: dict[str, Any] = {
     "memory": 4 << 30,
     "history": 8192,
     "midstream": "pickup",
+    "urgent": "inline",
+    "oob_limit": 65535,
     "min_ttl": 0,
     "vlan_in_key": False,
+    "tunnel_in_key": False,
     "statistics": False,
     "community_id_seed": 0,
     "decode": names.DECODERS,
@@ -65,6 +68,7 @@ _RANGES: dict[str, tuple[float, float]] = {
     "community_id_seed": (0, 65535),
     "min_ttl": (0, 255),
     "memory": (0, 1 << 62),
+    "oob_limit": (0, 65535),
     "history": (0, 1 << 24),
     "fragment_memory": (0, 1 << 62),
     "fragment_datagrams": (1, 1 << 28),
@@ -75,6 +79,7 @@ _CHOICES: dict[str, dict[str, int]] = {
     "on_flows_full": {"evict": 0, "refuse": 1},
     "on_embryonic_full": {"evict": 0, "refuse": 1},
     "on_memory_full": {"track": 0, "refuse": 1},
+    "urgent": {"oob": 0, "inline": 1, "drop": 2, "gap": 3},  # URGENT_* of urgent.pxd
     # MIDSTREAM_* of state.pxd; to accept a packet is, on a tap, to leave it alone.
     "midstream": {"ignore": 0, "accept-packet": 0, "pickup": 1, "accept-flow": 2},
 }

@@ -11,6 +11,7 @@ from aiomos._engine.defrag cimport Defrag
 from aiomos._engine.events cimport (EVENT_ANOMALY, EVENT_START, EVENT_STATE, HOOK_RECEIVER,
                                     HOOK_SENDER, HOOK_TIMER, VERDICT_REFUSED, VERDICT_REPEATED,
                                     Event, event_fn)
+from aiomos._engine.extra cimport Extras
 from aiomos._engine.flow cimport HALF_STARTED, TCP_LISTEN, Flow
 from aiomos._engine.flowtable cimport FlowTable
 from aiomos._engine.pool cimport Pool
@@ -131,13 +132,16 @@ cdef struct CoreConfig:
     uint32_t history          # bytes kept of a side to judge repeated ones by, where wanted
     uint8_t min_ttl           # packets under it reach no flow
     uint8_t midstream         # MIDSTREAM_*: connections whose SYN was not seen
-    bint vlan_in_key
+    uint8_t urgent            # URGENT_* (urgent.pxd)
+    uint32_t oob_limit        # urgent bytes of a side that are taken out of line, at most
+    uint8_t key_scope         # SCOPE_*: what is part of a flow's key besides addresses and ports
     uint32_t decoders         # bit mask of Decoder (walk.pxd)
 
 cdef struct CoreState:
     FlowTable table
     Wheel wheel
     Pool pool
+    Extras extras
     Clock clock
     CoreConfig config
     int64_t now               # engine time

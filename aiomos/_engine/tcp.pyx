@@ -16,15 +16,16 @@ from aiomos._engine.events cimport (ANOMALY_INVALID_FLAGS, ANOMALY_NO_ACK_FLAG, 
                                     VERDICT_REFUSED, VERDICT_REPEATED)
 from aiomos._engine.flow cimport (FLOW_CLOSED, FLOW_DOUBT, FLOW_ESTABLISHED, FLOW_LEARNING,
                                   FLOW_OPEN, FLOW_PAWS, HALF_ACKING, HALF_FIN, HALF_FIN_DONE,
-                                  HALF_SEEN, HALF_SYNCED, Half)
+                                  HALF_SEEN, HALF_SYNCED, HALF_URGENT, Half)
 from aiomos._engine.handshake cimport (TCP_DONE, another_connection, bad_flags, establish,
                                        first_ack, pick_up, syn_arrives, synack_arrives)
 from aiomos._engine.intrinsics cimport likely, unlikely
-from aiomos._engine.limits cimport ACK, FIN, RST, SYN
+from aiomos._engine.limits cimport ACK, FIN, RST, SYN, URG
 from aiomos._engine.receive cimport receive_text
 from aiomos._engine.seq cimport seq_gt, seq_le
 from aiomos._engine.state cimport (C_LATE, C_TCP_BAD_FLAGS, C_TCP_NO_ACK, event_raise,
                                    event_wanted, refuse)
+from aiomos._engine.urgent cimport urgent_text
 
 
 # ---- a segment arrives -------------------------------------------------------------------
@@ -36,7 +37,7 @@ cdef int tcp_arrives(CoreState *cs, Flow *f, Packet *p, int s) noexcept nogil:
 
 
 cdef inline int arrives(CoreState *cs, Flow *f, Packet *p, int s) noexcept nogil:
-    if unlikely(not (f.flags & FLOW_OPEN and p.flags & (FIN | SYN | RST | ACK) == ACK)):
+    if unlikely(not (f.flags & FLOW_OPEN and p.flags & (FIN | SYN | RST | ACK | URG) == ACK)):
         return arrives_slow(cs, f, p, s)
     f.h[s].packets += 1
     if f.flags & (FLOW_PAWS | FLOW_LEARNING) and unlikely(not timestamp_check(cs, f, p, s)):
@@ -107,7 +108,10 @@ cdef void acceptable_arrives(CoreState *cs, Flow *f, Packet *p, int s) noexcept 
         return
     if f.flags & FLOW_DOUBT << (1 - s) and f.h[s].ack != acked:
         rst_disproved(cs, f, 1 - s)
-    text_arrives(cs, f, p, s)
+    if p.flags & URG or f.h[s].flags & HALF_URGENT:
+        urgent_arrives(cs, f, p, s)
+    else:
+        text_arrives(cs, f, p, s)
     if p.flags & FIN:
         if not opened:
             fin_sent(cs, f, p, s)
@@ -232,6 +236,12 @@ cdef inline void text_arrives(CoreState *cs, Flow *f, Packet *p, int s) noexcept
     if unlikely(p.payload_len < SMALL_SEGMENT) and not small_arrives(cs, f, p, s):
         return
     receive_text(cs, f, p, s, p.seq, False)
+
+
+cdef void urgent_arrives(CoreState *cs, Flow *f, Packet *p, int s) noexcept nogil:
+    if p.payload_len and not f.flags & FLOW_ESTABLISHED:
+        establish(cs, f)
+    urgent_text(cs, f, p, s)
 
 
 cdef void shows_more(CoreState *cs, Flow *f, const Packet *p, int s) noexcept nogil:
