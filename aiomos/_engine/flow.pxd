@@ -48,6 +48,9 @@ cdef enum:
     FLOW_SHOWN = 0x1000000    # claim is where data beyond the window ended: client, server
     FLOW_DOUBT = 0x4000000    # a RST of the client (0x4000000) or server may have been exact
     FLOW_DYING = 0x0400       # unlinked in this burst; records may still name it
+    FLOW_IDLE_TOLD = 0x10000000      # Idle was told, and no packet was seen to have come since
+    FLOW_EVENTS = 0x20000000  # the event bridge has something of it
+    FLOW_END_TOLD = 0x40000000       # nobody is told anything of it any more
     FLOW_STATS = 0x100000     # Flow.stats holds: every packet is counted in more detail
 
 # Flow.list: flows by what would be missed least, each list in order of what is to go first

@@ -36,11 +36,15 @@ cdef inline uint32_t flow_since(const CoreState *cs, const Flow *f) noexcept nog
 cdef inline uint32_t since_now(const CoreState *cs, uint32_t packets) noexcept nogil:
     return (<uint32_t>(cs.now / 1000000) & 0xFFFFFF) | packets << 24
 
+# Tells the end of a flow, last: flow_close() does, unless PacketSeen is still to come.
+cdef void flow_tell_end(CoreState *cs, Flow *f) noexcept nogil
 # Whether a doubtful RST (FLOW_DOUBT) counts by now.
 cdef bint flow_doubt_ripe(const CoreState *cs, const Flow *f) noexcept nogil
 # The wheel looks at the flow when it expires, or when its state has come to expire earlier.
 cdef void flow_watch(CoreState *cs, Flow *f) noexcept nogil
 cdef void flow_arm(CoreState *cs, Flow *f, int64_t due_ns) noexcept nogil
+# A timer looks at a flow: tells Idle, once, if no packet came for long enough.
+cdef void flow_idle(CoreState *cs, Flow *f) noexcept nogil
 # Gives entries back whose records have been consumed.
 cdef void flow_bury(CoreState *cs) noexcept nogil
 # Nobody looks at a flow any more: its bytes are counted from here on, not kept.

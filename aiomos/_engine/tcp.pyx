@@ -11,8 +11,8 @@ from aiomos._engine.checks cimport (SMALL_SEGMENT, ack_ahead, ack_behind, beyond
 from aiomos._engine.closing cimport (close_if_done, fin_acked, fin_received, fin_sent,
                                      rst_arrives, rst_disproved)
 from aiomos._engine.delivery cimport delivery_acked, delivery_shown
-from aiomos._engine.events cimport (ANOMALY_INVALID_FLAGS, ANOMALY_NO_ACK_FLAG, EVENT_END,
-                                    EVENT_PACKET, HOOK_RECEIVER, HOOK_SENDER, VERDICT_ACCEPTED,
+from aiomos._engine.events cimport (ANOMALY_INVALID_FLAGS, ANOMALY_NO_ACK_FLAG, EVENT_PACKET,
+                                    HOOK_RECEIVER, HOOK_SENDER, VERDICT_ACCEPTED,
                                     VERDICT_REFUSED, VERDICT_REPEATED)
 from aiomos._engine.flow cimport (FLOW_CLOSED, FLOW_DOUBT, FLOW_ESTABLISHED, FLOW_LEARNING,
                                   FLOW_OPEN, FLOW_PAWS, HALF_ACKING, HALF_FIN, HALF_FIN_DONE,
@@ -20,6 +20,7 @@ from aiomos._engine.flow cimport (FLOW_CLOSED, FLOW_DOUBT, FLOW_ESTABLISHED, FLO
 from aiomos._engine.handshake cimport (TCP_DONE, another_connection, bad_flags, establish,
                                        first_ack, pick_up, syn_arrives, synack_arrives)
 from aiomos._engine.intrinsics cimport likely, unlikely
+from aiomos._engine.life cimport flow_tell_end
 from aiomos._engine.limits cimport ACK, FIN, RST, SYN, URG
 from aiomos._engine.receive cimport receive_text
 from aiomos._engine.seq cimport seq_gt, seq_le
@@ -142,7 +143,7 @@ cdef int arrives_watched(CoreState *cs, Flow *f, Packet *p, int s) noexcept nogi
     event_raise(cs, f, EVENT_PACKET, s, HOOK_RECEIVER, cs.verdict, 0, 0)
     cs.watched = NULL
     if f.flags & FLOW_CLOSED:
-        event_raise(cs, f, EVENT_END, s, HOOK_RECEIVER, f.close_reason, 0, 0)
+        flow_tell_end(cs, f)
     return TCP_DONE
 
 
