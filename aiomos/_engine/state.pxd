@@ -102,7 +102,8 @@ cdef enum:
     C_UNACKED_BYTES = 37      # handed out before their acknowledgement: the store was full
     C_POLICY_CONFLICT = 38    # handlers that asked for another policy than their flow has
     C_EVENTS_LOST = 39        # not queued for a coroutine that does not take them
-    COUNTERS = 40
+    C_ICMP_ERRORS = 40        # that quote a packet of a flow
+    COUNTERS = 41
 
 # What becomes of a connection whose SYN was not seen.
 cdef enum:

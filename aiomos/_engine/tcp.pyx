@@ -12,7 +12,7 @@ from aiomos._engine.closing cimport (close_if_done, fin_acked, fin_received, fin
                                      rst_arrives, rst_disproved)
 from aiomos._engine.delivery cimport delivery_acked, delivery_shown
 from aiomos._engine.events cimport (ANOMALY_INVALID_FLAGS, ANOMALY_NO_ACK_FLAG, EVENT_PACKET,
-                                    HOOK_RECEIVER, HOOK_SENDER, VERDICT_ACCEPTED,
+                                    HOOK_RECEIVER, HOOK_SENDER, ORPHAN_CLOSED, VERDICT_ACCEPTED,
                                     VERDICT_REFUSED, VERDICT_REPEATED)
 from aiomos._engine.flow cimport (FLOW_CLOSED, FLOW_DOUBT, FLOW_ESTABLISHED, FLOW_LEARNING,
                                   FLOW_OPEN, FLOW_PAWS, HALF_ACKING, HALF_FIN, HALF_FIN_DONE,
@@ -26,6 +26,7 @@ from aiomos._engine.receive cimport receive_text
 from aiomos._engine.seq cimport seq_gt, seq_le
 from aiomos._engine.state cimport (C_LATE, C_TCP_BAD_FLAGS, C_TCP_NO_ACK, event_raise,
                                    event_wanted, refuse)
+from aiomos._engine.strays cimport stray
 from aiomos._engine.urgent cimport urgent_text
 
 
@@ -55,6 +56,8 @@ cdef int arrives_slow(CoreState *cs, Flow *f, Packet *p, int s) noexcept nogil:
     cdef int other = another_connection(f, p, s)
     if f.flags & FLOW_CLOSED:
         cs.counters[C_LATE] += 1
+        if other == TCP_DONE:
+            stray(cs, ORPHAN_CLOSED)
         return other
     if other != TCP_DONE:
         return other
