@@ -43,6 +43,9 @@ DEFAULTS: dict[str, Any] = {
     "fragment_timeout6": 60.0,
     "fragment_memory": 32 << 20,
     "fragment_datagrams": 16384,
+    "checksums": "auto",
+    "dedup": False,
+    "dedup_window": 0.05,
 }
 
 _LONGEST = 10 * 365 * 86400.0
@@ -63,7 +66,8 @@ _RANGES: dict[str, tuple[float, float]] = {
         (0.001, _LONGEST),
     ),
     **dict.fromkeys(
-        ("time_wait", "reorder_grace", "one_sided_grace", "evict_idle"), (0.0, _LONGEST)
+        ("time_wait", "reorder_grace", "one_sided_grace", "evict_idle", "dedup_window"),
+        (0.0, _LONGEST),
     ),
     "max_flows": (1, 1 << 28),
     "max_embryonic": (1, 1 << 28),
@@ -78,6 +82,8 @@ _RANGES: dict[str, tuple[float, float]] = {
 #: What a word may be, and the engine's number for it.
 _CHOICES: dict[str, dict[str, int]] = {
     "fragments": {"discard": 0, "first": 1, "last": 2},  # OVERLAP_* of defrag.pxd
+    # "auto" is for who knows the source (Engine): of files it is "off", of live ones "live".
+    "checksums": {"auto": 0, "off": 0, "on": 1, "live": 2},
     "on_flows_full": {"evict": 0, "refuse": 1},
     "on_embryonic_full": {"evict": 0, "refuse": 1},
     "on_memory_full": {"track": 0, "refuse": 1},

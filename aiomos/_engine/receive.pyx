@@ -173,6 +173,8 @@ cdef void deliver_among(CoreState *cs, Flow *f, Text *t, int s) noexcept nogil:
         hand_out(cs, f, st, t, s)
     delivery_drain(cs, f, s, delivery_due(f, s))
     delivery_done(cs, f, s)
+    if st.policy & DELIVER_ACKED:
+        delivery_watch(cs, f, s, text_end(t))
 
 
 cdef void make_way(CoreState *cs, Flow *f, Text *t, int s) noexcept nogil:

@@ -7,6 +7,7 @@ hook nothing is freed and no hook is called (semantics.md 2).
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 from aiomos._engine.clock cimport Clock
+from aiomos._engine.copies cimport Copies
 from aiomos._engine.defrag cimport Defrag
 from aiomos._engine.events cimport (EVENT_ANOMALY, EVENT_START, EVENT_STATE, HOOK_RECEIVER,
                                     HOOK_SENDER, HOOK_TIMER, VERDICT_REFUSED, VERDICT_REPEATED,
@@ -16,6 +17,7 @@ from aiomos._engine.flow cimport HALF_STARTED, TCP_LISTEN, Flow
 from aiomos._engine.flowtable cimport FlowTable
 from aiomos._engine.pool cimport Pool
 from aiomos._engine.shim cimport aio_frame
+from aiomos._engine.sums cimport Sums
 from aiomos._engine.targets cimport Targets
 from aiomos._engine.timers cimport Wheel
 from aiomos._engine.wire cimport WIRE_STATUSES, Packet
@@ -103,7 +105,14 @@ cdef enum:
     C_POLICY_CONFLICT = 38    # handlers that asked for another policy than their flow has
     C_EVENTS_LOST = 39        # not queued for a coroutine that does not take them
     C_ICMP_ERRORS = 40        # that quote a packet of a flow
-    COUNTERS = 41
+    C_BAD_CHECKSUM = 41       # packets that nobody received: not let in
+    C_DUPLICATES = 42         # copies of a packet taken a moment ago (option dedup)
+    COUNTERS = 43
+
+# CoreState.checks (admit.pxd)
+cdef enum:
+    CHECK_COPIES = 1
+    CHECK_SUMS = 2
 
 # What becomes of a connection whose SYN was not seen.
 cdef enum:
@@ -157,6 +166,7 @@ cdef struct CoreState:
     Flow *dying               # unlinked in this burst, chained by timer_next
     Packet *packet            # being processed; NULL in timers
     uint8_t talker            # the end that sent it; only with a flow
+    uint8_t checks            # CHECK_*: what packets are asked before they are let in
     uint8_t verdict           # VERDICT_*: what the receiver's stack makes of it
     Flow *watched             # told of by PacketSeen: its end is told after the packet
     uint32_t wanted           # EventKinds that somebody subscribed to, one bit each
@@ -175,6 +185,8 @@ cdef struct CoreState:
     uint64_t counters[COUNTERS]
     uint8_t *scratch          # frames made contiguous
     Defrag defrag
+    Copies copies
+    Sums sums
     aio_frame rebuilt         # a datagram put together of fragments, in scratch
 
 # Appends a record; the caller of the protocol modules made sure that there is room.
