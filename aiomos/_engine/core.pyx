@@ -96,7 +96,9 @@ cdef class Core:
         config.community_seed = values["community_id_seed"]
         config.memory = values["memory"]
         config.history = values["history"]
-        config.pickup = values["pickup"]
+        config.midstream = values["midstream"]
+        config.urgent = values["urgent"]
+        config.oob_limit = values["oob_limit"]
         config.key_scope = ((SCOPE_VLAN if values["vlan_in_key"] else 0)
                             | (SCOPE_TUNNEL if values["tunnel_in_key"] else 0))
         config.min_ttl = values["min_ttl"]
