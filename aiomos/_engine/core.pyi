@@ -23,6 +23,7 @@ class Core:
         community_id_seed: int = ...,
         memory: int = ...,
         pickup: bool = ...,
+        min_ttl: int = ...,
         vlan_in_key: bool = ...,
         seed: bytes | None = ...,
     ) -> None: ...

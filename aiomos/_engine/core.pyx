@@ -21,8 +21,8 @@ from aiomos._engine.options import check_options
 from aiomos._engine.pool cimport pool_clear, pool_held, pool_init
 from aiomos._engine.shed cimport shed_admit, shed_relieve
 from aiomos._engine.shim cimport aio_frame_copy
-from aiomos._engine.state cimport (C_TCP_NO_FLOW, HOOK_PACKET, CoreConfig, event_raise, hook_fn,
-                                   records_full)
+from aiomos._engine.state cimport (C_LOW_TTL, C_TCP_NO_FLOW, HOOK_PACKET, CoreConfig,
+                                   event_raise, hook_fn, records_full)
 from aiomos._engine.stats cimport stats_close, stats_packet
 from aiomos._engine.stream cimport STREAM_TOLD
 from aiomos._engine.tcp cimport tcp_arrives
@@ -78,6 +78,7 @@ cdef class Core:
         config.community_seed = values["community_id_seed"]
         config.memory = values["memory"]
         config.pickup = values["pickup"]
+        config.min_ttl = values["min_ttl"]
         config.vlan_in_key = values["vlan_in_key"]
         config.decoders = values["decode"]
         self._configure_fragments(values)
@@ -152,7 +153,8 @@ cdef class Core:
             hook(cs.hook_contexts[HOOK_PACKET], NULL, p, 0)
         if unlikely(p.status > WIRE_UDP):
             no_segment(cs, p)
-        if likely(p.status <= WIRE_UDP):
+        if likely(p.status <= WIRE_UDP) and not (
+                unlikely(cs.config.min_ttl) and ends_early(cs, p)):
             flow_arrives(cs, p)
         cs.packet = NULL
 
@@ -287,6 +289,14 @@ cdef void no_segment(CoreState *cs, Packet *p) noexcept nogil:
 cdef inline int end_of(const Flow *f, const Packet *p) noexcept nogil:
     """Which end sent it."""
     return CLIENT if p.from_low == ((f.flags & FLOW_CLIENT_LOW) != 0) else SERVER
+
+
+cdef bint ends_early(CoreState *cs, const Packet *p) noexcept nogil:
+    """Whether so few hops are left that the packet may never reach the host it is for."""
+    if p.ip[8 if p.ip_version == 4 else 7] >= cs.config.min_ttl:
+        return False
+    cs.counters[C_LOW_TTL] += 1
+    return True
 
 
 cdef void flow_arrives(CoreState *cs, Packet *p) noexcept nogil:

@@ -37,6 +37,7 @@ COUNTERS = (
     "shed_history_bytes",
     "shed_early_bytes",
     "shed_reader_bytes",
+    "low_ttl",
 )
 
 #: Of reassembly (defrag.pxd).

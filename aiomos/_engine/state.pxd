@@ -95,7 +95,8 @@ cdef enum:
     C_SHED_HISTORY = 33       # bytes of cached blocks and old data given up, memory being short
     C_SHED_EARLY = 34         # bytes of the out-of-order store given up
     C_SHED_READERS = 35       # bytes that readers had not read given up
-    COUNTERS = 36
+    C_LOW_TTL = 36            # packets that end before the host they are for (min_ttl)
+    COUNTERS = 37
 
 cdef struct CoreConfig:
     # Without a packet for so long, a flow expires (life.pyx: flow_idle_limit):
@@ -117,6 +118,7 @@ cdef struct CoreConfig:
     uint8_t on_memory_full
     bint statistics           # every new flow gets a block of extended statistics
     uint16_t community_seed   # of Community ID
+    uint8_t min_ttl           # packets under it reach no flow
     bint pickup               # follow connections whose SYN was not seen
     bint vlan_in_key
     uint32_t decoders         # bit mask of Decoder (walk.pxd)
