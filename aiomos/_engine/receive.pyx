@@ -82,10 +82,10 @@ cdef void receive_text(CoreState *cs, Flow *f, Packet *p, int s, uint32_t seq,
     ahead = seq_diff(t.seq, snd.nxt)
     if unlikely(ahead < 0):
         count_retransmission(cs, f, s)
-        stats_retransmitted(f, s, min(<uint32_t>-ahead, t.length))
-        if <uint32_t>-ahead >= t.length:
+        stats_retransmitted(f, s, min(snd.nxt - t.seq, t.length))
+        if snd.nxt - t.seq >= t.length:
             return
-        cut_front(&t, <uint32_t>-ahead)
+        cut_front(&t, snd.nxt - t.seq)
     if seq_gt(t.seq + t.length, snd.top):
         snd.top = t.seq + t.length
     if unlikely(not f.flags & FLOW_DATA) and not hold:
