@@ -29,6 +29,7 @@ from aiomos._engine.source import MemorySource, Source, Writer, open_files
 from aiomos._flow import Flow, FlowKey
 from aiomos._packet import Packet
 from aiomos._runner import Engine, replay, run
+from aiomos._stats import EndpointStats, FlowStats
 from aiomos._summary import Summary
 from aiomos.events import (
     Anomaly,
@@ -70,6 +71,7 @@ __all__ = [
     "ConnectionStart",
     "Datagram",
     "Endpoint",
+    "EndpointStats",
     "Engine",
     "Established",
     "Event",
@@ -81,6 +83,7 @@ __all__ = [
     "FlowEvicted",
     "FlowKey",
     "FlowReset",
+    "FlowStats",
     "FlowTimeout",
     "Gap",
     "GapError",

@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any, Literal, TypeAlias, TypeVar
 
 import attrs
 
 from aiomos._engine.errors import AppError, ConfigError
 from aiomos._flow import Flow
-from aiomos._options import OnFull, OnGap, Sides, Start, check_limit, number_of
+from aiomos._options import (
+    Deliver,
+    OnFull,
+    OnGap,
+    Overlap,
+    Sides,
+    Start,
+    check_limit,
+    number_of,
+    prefixes_of,
+)
 from aiomos._packet import Packet
 
 FlowHandler: TypeAlias = Callable[[Flow], Awaitable[object]]
@@ -44,6 +54,9 @@ class FlowRule:
     on_gap: str = attrs.field(default="raise", validator=_one_of)
     on_full: str = attrs.field(default="gap", validator=_one_of)
     limit: int = attrs.field(default=65536, validator=_limit)
+    deliver: str = attrs.field(default="arrival", validator=_one_of)
+    #: None: what the app says.
+    overlap: str | None = attrs.field(default=None, validator=attrs.validators.optional(_one_of))
 
     @property
     def name(self) -> str:
@@ -101,9 +114,28 @@ class App:
 
     An app holds declarations only. ``aiomos run``, :func:`aiomos.run`, :func:`aiomos.replay`
     and :meth:`aiomos.Engine.serve` run it; one app can be run several times.
+
+    Args:
+        overlap: of differing copies of a byte, which one the receiver kept: one policy for all,
+            or a table of prefixes in which the *receiver's* address is looked up, the longest
+            prefix first (``{"10.0.0.0/8": "linux", "10.1.0.0/16": "windows"}``; ``"first"``
+            where none matches).
+        statistics: count everything that :class:`EndpointStats` names, not the basic fields
+            only; 512 bytes a flow and some time a packet.
     """
 
-    def __init__(self) -> None:
+    def __init__(
+        self,
+        *,
+        overlap: Overlap | Mapping[str, Overlap] = "first",
+        statistics: bool = False,
+    ) -> None:
+        if isinstance(overlap, str):
+            number_of("overlap", overlap)
+        #: The app's own policy, and receivers that have another.
+        self.overlap: str = overlap if isinstance(overlap, str) else "first"
+        self.prefixes = [] if isinstance(overlap, str) else prefixes_of(overlap)
+        self.statistics = statistics
         self.flow_rules: list[FlowRule] = []
         self.packet_rules: list[PacketRule] = []
         self.every_rules: list[EveryRule] = []
@@ -118,8 +150,8 @@ class App:
         start: Start = "established",
         sides: Sides = "both",
         on_gap: OnGap = "raise",
-        deliver: Literal["arrival"] = "arrival",
-        overlap: Literal["first"] = "first",
+        deliver: Deliver = "arrival",
+        overlap: Overlap | None = None,
         limit: int = 65536,
         on_full: OnFull = "gap",
         inline: Literal[False] = False,
@@ -135,8 +167,10 @@ class App:
             sides: whose bytes it reads. The other side is followed by numbers only.
             on_gap: what missing bytes do to a reader: raise :class:`GapError`, give a
                 :class:`Gap` while iterating, or be passed over and counted.
-            deliver: ``"arrival"``: bytes are handed out when seen in order.
-            overlap: ``"first"``: of differing copies of a byte, the first is kept.
+            deliver: ``"arrival"``: bytes are handed out when seen in order; ``"acked"``: when,
+                besides, their receiver acknowledged them, so that until then copies compete.
+            overlap: of differing copies of a byte, which one is kept: ``"first"``, ``"last"``,
+                or as a system does (``"linux"``, ``"windows"``, ...); None: as the app says.
             limit: bytes kept a side while the handler does not read, as in asyncio.
             on_full: beyond the limit, one gap (``"gap"``), or the side is read no more
                 (``"stop"``, ``"detach"``).
@@ -148,16 +182,17 @@ class App:
             ConfigError: an option has no such value.
         """
         _must_be_filter(filter, "tcp")
-        if deliver != "arrival" or overlap != "first" or inline or hold is not None:
-            raise ConfigError(
-                "this version delivers on arrival, keeps the first copy and taps: "
-                "deliver='arrival', overlap='first', inline=False, hold=None"
-            )
+        if inline or hold is not None:
+            raise ConfigError("this version taps: inline=False, hold=None")
 
         def declare(function: _F) -> _F:
             _must_be_coroutine(function, "@app.tcp")
             self.flow_rules.append(
-                FlowRule(function, "tcp", filter, start, sides, on_gap, on_full, limit)
+                FlowRule(
+                    *(function, "tcp", filter, start, sides, on_gap, on_full, limit),
+                    deliver=deliver,
+                    overlap=overlap,
+                )
             )
             return function
 

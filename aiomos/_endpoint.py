@@ -13,7 +13,8 @@ from collections.abc import AsyncIterator
 
 from aiomos._engine.errors import GapError
 from aiomos._engine.view import EndpointBase
-from aiomos._options import OnFull, OnGap, check_limit, number_of
+from aiomos._options import Deliver, OnFull, OnGap, Overlap, check_limit, number_of
+from aiomos._stats import EndpointStats, endpoint_stats
 from aiomos.events import Gap
 
 #: What ``_blocked`` says stands behind the bytes at hand.
@@ -44,6 +45,11 @@ class Endpoint(EndpointBase):
             while (data := self._take(n)) is None:
                 await self._parking
             return data
+
+    @property
+    def stats(self) -> EndpointStats:
+        """Statistics of what this end sent, as they are now."""
+        return endpoint_stats(self)
 
     async def readexactly(self, n: int) -> bytes:
         """Read exactly ``n`` bytes.
@@ -221,8 +227,13 @@ class Endpoint(EndpointBase):
         limit: int | None = None,
         on_gap: OnGap | None = None,
         on_full: OnFull | None = None,
+        overlap: Overlap | None = None,
+        deliver: Deliver | None = None,
     ) -> None:
         """Change for this side what ``@app.tcp`` said for both; the same names and values.
+
+        ``overlap`` and ``deliver`` are shared by all handlers that read this side: the last
+        call holds, for what comes from here on.
 
         Raises:
             ConfigError: an option has no such value.
@@ -232,6 +243,11 @@ class Endpoint(EndpointBase):
             None if on_gap is None else number_of("on_gap", on_gap),
             None if on_full is None else number_of("on_full", on_full),
         )
+        if overlap is not None or deliver is not None:
+            self._configure_policy(
+                None if overlap is None else number_of("overlap", overlap),
+                None if deliver is None else number_of("deliver", deliver),
+            )
 
     def __repr__(self) -> str:
         return f"<Endpoint {self.address}:{self.port} {self.state} offset={self.offset}>"

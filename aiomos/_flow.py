@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 
 import attrs
 
+from aiomos._community_id import community_id
 from aiomos._engine.view import FlowBase
+from aiomos._stats import FlowStats, flow_stats
 from aiomos.events import CloseReason, Datagram
 
 if TYPE_CHECKING:
@@ -50,6 +52,18 @@ class Flow(FlowBase):
             self.server.port,
             self.protocol,
         )
+
+    @property
+    def community_id(self) -> str:
+        """Community ID, version 1: the name that other tools give this connection too."""
+        source, destination, sport, dport, protocol = self._key
+        seed = self._community_seed
+        return community_id(source, destination, sport, dport, protocol, seed)
+
+    @property
+    def stats(self) -> FlowStats:
+        """Statistics of the flow and of both ends, as they are now."""
+        return flow_stats(self)
 
     @property
     def close_reason(self) -> CloseReason | None:

@@ -164,7 +164,10 @@ class Engine:
 
     def _make_pump(self, app: App, loop: asyncio.AbstractEventLoop) -> Pump:
         filters = FilterSet()
-        self._handlers = [_handler(rule) for rule in app.flow_rules]
+        if app.statistics:
+            self.core.keep_statistics()
+        self.core.set_prefixes(app.prefixes)
+        self._handlers = [_handler(app, rule) for rule in app.flow_rules]
         for rule in app.flow_rules:
             filters.add(rule.protocol, rule.filter)
         return Pump(
@@ -233,7 +236,7 @@ def _paths(source: Path | Sequence[Path]) -> list[Path]:
     return [source] if isinstance(source, str | os.PathLike) else list(source)
 
 
-def _handler(rule: FlowRule) -> Handler:
+def _handler(app: App, rule: FlowRule) -> Handler:
     # Datagrams of both ends wait in one queue, that of the client's side (udp.pxd).
     sides = "client" if rule.protocol == "udp" else rule.sides
     return Handler(
@@ -245,6 +248,8 @@ def _handler(rule: FlowRule) -> Handler:
         number_of("on_gap", rule.on_gap),
         rule.limit,
         number_of("on_full", rule.on_full),
+        number_of("overlap", rule.overlap or app.overlap) | number_of("deliver", rule.deliver),
+        bool(app.prefixes) and rule.overlap is None,
     )
 
 

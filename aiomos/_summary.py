@@ -72,6 +72,11 @@ class Summary:
             "sides never read, stopped at their limit": count("unread_side", 0),
             "handlers failed": self.handler_errors,
             "flows refused: table full": count("table_full", 0),
+            "handshakes refused: max_embryonic": count("embryonic_full", 0),
+            "flows refused: memory short": count("memory_full", 0),
+            "flows given up for others": count("evicted_embryonic", 0) + count("evicted_idle", 0),
+            "bytes given up, memory short": count("shed_early_bytes", 0)
+            + count("shed_reader_bytes", 0),
             "time stamps that jumped": count("clock_jumps", 0),
             "turns cut short: a handler never waits": self.turn_limit,
             "operations outlasted --io-patience": self.io_expired,

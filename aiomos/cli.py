@@ -19,6 +19,7 @@ from typing import IO, Any, NoReturn
 import click
 
 from aiomos._engine.errors import AiomosError, ConfigError, SourceError
+from aiomos._options import CHOICES, Overlap
 from aiomos._summary import Summary
 
 _FORMATS = ("table", "jsonl", "csv")
@@ -91,6 +92,8 @@ def _shared(command: Callable[..., None]) -> Callable[..., None]:
                      show_default=True, help="How long one I/O operation may hold capture time."),
         click.option("--tasks", type=click.Choice(["engine", "asyncio"]), default="engine",
                      show_default=True, help="Who steps the handlers."),
+        click.option("--set", "settings", metavar="NAME=VALUE", multiple=True,
+                     help="Engine option: a timeout, a bound or its policy (docs: limits)."),
         click.option("--burst", type=click.IntRange(1, 64), default=64, hidden=True),
         click.option("-q", "--quiet", is_flag=True, help="No summary and no progress bar."),
     ):  # fmt: skip
@@ -143,27 +146,38 @@ def run(
     "-o", "out", metavar="OUT", default="-", help="Write there instead of standard output."
 )
 @click.option("--udp", is_flag=True, help="List UDP flows too.")
+@click.option("--stats", is_flag=True, help="Add bytes, round trips and windows of both sides.")
+@click.option(
+    "--policy",
+    type=click.Choice(tuple(CHOICES["overlap"])),
+    help="Which of differing copies of a byte counts, until it is acknowledged.",
+)
 @_shared
 def flows(
-    files: tuple[str, ...], digest: str | None, format: str, out: str, udp: bool, **options: Any
-) -> None:
+    files: tuple[str, ...], digest: str | None, format: str, out: str, udp: bool, stats: bool,
+    policy: Overlap | None, **options: Any,
+) -> None:  # fmt: skip
     """List the connections of captures, in order of their first packets."""
     from aiomos.flows import make_app, writer_of
 
     with _errors_in_one_line(), _output(out) as stream:
-        app = make_app(writer_of(format, stream), digest=digest, udp=udp)
+        app = make_app(
+            writer_of(format, stream), digest=digest, udp=udp, stats=stats, policy=policy
+        )
         _replay(app, list(files), None, 0, **options)
 
 
 def _replay(
     app: Any, paths: list[str], write: str | None, snap_length: int, *, filter: str | None,
-    count: int | None, strict: bool, quiet: bool, **options: Any,
+    count: int | None, strict: bool, quiet: bool, settings: tuple[str, ...], **options: Any,
 ) -> None:  # fmt: skip
     """Runs, reports, and sets the exit status."""
+    from aiomos._engine.options import parse_options
     from aiomos._engine.source import open_files
     from aiomos._progress import progress
     from aiomos._runner import run as run_app
 
+    options |= parse_options(settings)
     with open_files(paths) as source, _writer(write, snap_length, source) as writer:
         with progress(source, not quiet):
             summary = run_app(app, source, filter=filter, write=writer, count=count or 0, **options)

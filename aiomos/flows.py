@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from typing import IO, Any
 
 import attrs
@@ -14,6 +14,8 @@ from aiomos._app import App
 from aiomos._endpoint import Endpoint
 from aiomos._engine.errors import ConfigError, FlowError
 from aiomos._flow import Flow
+from aiomos._options import Deliver, Overlap
+from aiomos._stats import FlowStats
 
 _BLOCK = 1 << 20
 
@@ -54,7 +56,7 @@ class Line:
     server: Side
     readers: int
 
-    def fields(self, digest: str | None) -> dict[str, Any]:
+    def fields(self, digest: str | None, stats: bool) -> dict[str, Any]:
         """The columns, in order."""
         flow, client, server = self.flow, self.flow.client, self.flow.server
         found: dict[str, Any] = {
@@ -69,7 +71,7 @@ class Line:
         if digest:
             found[f"client_{digest}"] = self.client.hexdigest
             found[f"server_{digest}"] = self.server.hexdigest
-        return found | {
+        found |= {
             "start": round(flow.start, 9),
             "duration": round(flow.duration, 9),
             "end": how_it_ended(flow),
@@ -78,7 +80,9 @@ class Line:
             "retransmissions": client.retransmissions + server.retransmissions,
             "gaps": client.gaps + server.gaps,
             "midstream": flow.midstream,
+            "community_id": flow.community_id,
         }
+        return found | stats_fields(flow.stats) if stats else found
 
 
 def how_it_ended(flow: Flow) -> str:
@@ -89,12 +93,54 @@ def how_it_ended(flow: Flow) -> str:
     return ("none", "fin_half", "fin")[fins]
 
 
+#: Columns of --stats: a pair for each, client_... and server_...
+_STATS = (
+    "wire_bytes",
+    "payload_bytes",
+    "unique_bytes",
+    "retransmitted_bytes",
+    "out_of_order",
+    "out_of_order_bytes",
+    "gap_bytes",
+    "rtt",
+    "handshake_rtt",
+    "rtt_samples",
+    "rtt_min",
+    "rtt_mean",
+    "rtt_max",
+    "window_min",
+    "window_max",
+    "zero_windows",
+    "window_scale",
+    "mss",
+    "sack_permitted",
+    "timestamps",
+    "isn",
+)
+
+
+def stats_fields(stats: FlowStats) -> dict[str, Any]:
+    """The columns of ``--stats``: times in seconds, None where nothing is known."""
+    found: dict[str, Any] = {"rtt": _seconds(stats.rtt)}
+    for name in _STATS:
+        for side, end in (("client", stats.client), ("server", stats.server)):
+            found[f"{side}_{name}"] = _seconds(getattr(end, name))
+    return found
+
+
+def _seconds(value: Any) -> Any:
+    return round(value, 9) if isinstance(value, float) else value
+
+
 class Listing:
     """Lines in order of first packet, given out as soon as all before them are complete."""
 
-    def __init__(self, emit: Callable[[dict[str, Any]], object], digest: str | None) -> None:
+    def __init__(
+        self, emit: Callable[[dict[str, Any]], object], digest: str | None, stats: bool
+    ) -> None:
         self._emit = emit
         self._digest = digest
+        self._stats = stats
         self._open: dict[int, Line] = {}
 
     def line(self, flow: Flow, readers: int) -> Line:
@@ -112,30 +158,39 @@ class Listing:
             first = next(iter(self._open))
             if self._open[first].readers:
                 return
-            self._emit(self._open.pop(first).fields(self._digest))
+            self._emit(self._open.pop(first).fields(self._digest, self._stats))
 
 
 def make_app(
-    emit: Callable[[dict[str, Any]], object], *, digest: str | None = None, udp: bool = False
+    emit: Callable[[dict[str, Any]], object],
+    *,
+    digest: str | None = None,
+    udp: bool = False,
+    stats: bool = False,
+    policy: Overlap | None = None,
 ) -> App:
     """An app that calls ``emit`` with the columns of every connection.
+
+    ``policy``: which of differing copies of a byte counts, of those that came before the
+    receiver's acknowledgement; None: bytes count as soon as they are next, the first copy.
 
     Raises:
         ConfigError: there is no such digest.
     """
     if digest is not None and digest not in hashlib.algorithms_available:
         raise ConfigError(f"no such digest: {digest!r}; one is sha256")
-    app = App()
-    listing = Listing(emit, digest)
+    app = App(statistics=stats, overlap=policy or "first")
+    deliver: Deliver = "acked" if policy else "arrival"
+    listing = Listing(emit, digest, stats)
 
-    @app.tcp(start="syn", sides="client", on_gap="skip")
+    @app.tcp(start="syn", sides="client", on_gap="skip", deliver=deliver)
     async def client_side(flow: Flow) -> None:
         line = listing.line(flow, readers=2)
         await line.client.read_from(flow.client)
         await flow.closed()
         listing.done(line)
 
-    @app.tcp(start="syn", sides="server", on_gap="skip")
+    @app.tcp(start="syn", sides="server", on_gap="skip", deliver=deliver)
     async def server_side(flow: Flow) -> None:
         line = listing.line(flow, readers=2)
         await line.server.read_from(flow.server)
@@ -188,10 +243,20 @@ def _table_rows(out: IO[str]) -> Generator[None, dict[str, Any], None]:
     )  # fmt: skip
     while True:
         out.write(_TABLE.format(*_table_cells(fields)))
-        for name in fields:
-            if name.startswith(("client_", "server_")) and not name.endswith("_bytes"):
-                out.write(f"      {name} {fields[name]}\n")
+        for line in _table_details(fields):
+            out.write(f"      {line}\n")
         fields = yield
+
+
+def _table_details(fields: dict[str, Any]) -> Iterator[str]:
+    """Lines under a connection: digests, and one for each side with --stats."""
+    for name, value in fields.items():
+        side, _, rest = name.partition("_")
+        if side in ("client", "server") and rest not in ("bytes", *_STATS):
+            yield f"{name} {value}"
+    for side in ("client", "server") if "client_wire_bytes" in fields else ():
+        known = [(n, fields[f"{side}_{n}"]) for n in _STATS]
+        yield f"{side}: " + ", ".join(f"{n} {v}" for n, v in known if v is not None)
 
 
 def _table_cells(fields: dict[str, Any]) -> tuple[Any, ...]:

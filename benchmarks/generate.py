@@ -85,6 +85,12 @@ def bulk(packets: int, seed: int = SEED) -> Capture:
     return _made(f"bulk-{packets}-s{seed}", lambda out: workloads.bulk(out, seed, packets))
 
 
+def hole(segments: int, apart: int = 0, seed: int = SEED) -> Capture:
+    """Segments above one hole, or (``apart``) each above a hole of its own."""
+    name = f"hole-{segments}-{apart}-s{seed}"
+    return _made(name, lambda out: workloads.hole(out, seed, segments, apart))
+
+
 def empty() -> Capture:
     """A capture without packets, to see what a program's start costs."""
     return _made("empty", lambda out: workloads.empty(out, SEED))

@@ -228,6 +228,21 @@ def _download(tape: Tape, number: int, full: list[Payload], segments: int) -> It
     yield from teardown(tape, server)
 
 
+def hole(writer: Writer, seed: int, segments: int, apart: int) -> Truth:
+    """A client of which the first byte is missing and ``segments`` segments of ten bytes follow,
+    with ``apart`` more bytes missing between each two; its server is not seen."""
+    tape = Tape(writer, Truth(f"hole-{segments}", peak_live=1), seed, 2)
+    client, _ = open_connection(tape, 0)
+    payload = Payload.of(b"0123456789")
+    tape.record(client.send(PSH | ACK, payload))
+    client.seq += 1
+    for _ in range(segments):
+        tape.record(client.send(PSH | ACK, payload))
+        client.seq = (client.seq + apart) & 0xFFFFFFFF
+    tape.truth.client_bytes = len(payload.data) * (segments + 1)
+    return tape.finish()
+
+
 def empty(writer: Writer, seed: int) -> Truth:
     """No packet at all: what is left is a program's start."""
     return Tape(writer, Truth("empty"), seed, 2).finish()

@@ -165,7 +165,7 @@ cdef class Player:
         self.core = Core(
             seed=b"fuzz", pickup=bool(flags & HEAD_PICKUP),
             vlan_in_key=bool(flags & HEAD_VLAN_IN_KEY),
-            max_flows=3 if flags & HEAD_FEW_FLOWS else 256,
+            max_flows=3 if flags & HEAD_FEW_FLOWS else 4096,
             memory=4096 << (head[2] >> 2 & 7) if flags & HEAD_LITTLE_MEMORY else 1 << 27)
         self.core.state.pool.keep = 0     # every block from the heap, so that its end is seen
         self.subscribe(flags, head[1], head[2])

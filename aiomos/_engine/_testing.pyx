@@ -13,7 +13,7 @@ from itertools import pairwise
 
 from aiomos._engine import names
 from aiomos._engine.options import check_options
-from aiomos._engine.assembler cimport asm_add, asm_drain, asm_truncate
+from aiomos._engine.assembler cimport Arrival, asm_add, asm_drain, asm_moved, asm_truncate
 from aiomos._engine.clock cimport Clock, clock_needs_next, clock_step
 from aiomos._engine.core cimport Core
 from aiomos._engine.events cimport Event
@@ -355,12 +355,13 @@ cdef class StreamHook:
     cdef dict cursors
     cdef int last
 
-    def __cinit__(self, uint64_t offset=0, uint64_t budget=1 << 30):
+    def __cinit__(self, uint64_t offset=0, uint64_t budget=1 << 30, policy="first"):
         pool_init(&self.pool, budget)
         self.stream = stream_new(&self.pool, offset)
         self.cursors = {}
         if self.stream == NULL:
             raise MemoryError
+        self.stream.policy = names.OVERLAPS.index(policy)
 
     def __dealloc__(self):
         self.drop()
@@ -436,16 +437,23 @@ cdef class StreamHook:
 
     # -- out-of-order store --
 
-    def add(self, uint32_t seq, data, cuts=()):
-        cdef Span span
-        cdef FrameBox box = FrameBox(data, cuts=cuts)
-        span_of(&span, box, bool(cuts))
-        return asm_add(self.stream, &span, seq)
+    @property
+    def moved(self):
+        """Bytes of entries moved so far, in all stores."""
+        return asm_moved
 
-    def drain(self, uint32_t nxt):
+    def add(self, uint32_t seq, data, cuts=()):
+        cdef Arrival a
+        cdef FrameBox box = FrameBox(data, cuts=cuts)
+        span_of(&a.span, box, bool(cuts))
+        a.seq = seq
+        a.begin = seq
+        return asm_add(self.stream, &a)
+
+    def drain(self, uint32_t nxt, upto=None):
         """(new nxt, whether memory was refused)"""
         cdef bint failed = False
-        nxt = asm_drain(self.stream, nxt, &failed)
+        nxt = asm_drain(self.stream, nxt, nxt + (1 << 30) if upto is None else upto, &failed)
         return nxt, failed
 
     def truncate(self, uint32_t seq):
@@ -454,8 +462,9 @@ cdef class StreamHook:
     def pieces(self):
         """[(seq, bytes)], in the order of the store."""
         cdef Stream *s = self.stream
-        return [(s.pieces[i].seq, PyBytes_FromStringAndSize(<const char *>s.pieces[i].data,
-                                                            s.pieces[i].length))
+        return [(s.pieces[i].seq,
+                 PyBytes_FromStringAndSize(<const char *>s.pieces[i].data + s.pieces[i].skip,
+                                           s.pieces[i].length))
                 for i in range(s.n_pieces)]
 
     @property
@@ -610,7 +619,7 @@ cdef class CoreDriver:
     cdef readonly int interruptions     # bursts that ended because records or a side were full
 
     def __init__(self, *, start="established", int sides=3, reading=True, handlers=True, listen=(),
-                 **options):
+                 policy="first", deliver="arrival", **options):
         self.core = Core(**{"max_flows": 65536, "seed": b"test", **options})
         self.flows = []
         self.told = []
@@ -625,6 +634,7 @@ cdef class CoreDriver:
             cs.start_masks[("syn", "established", "data").index(start)] = 1
             cs.sides_masks[CLIENT] = sides & 1
             cs.sides_masks[SERVER] = sides >> 1 & 1
+            self.core.ask(0, names.OVERLAPS.index(policy) | (8 if deliver == "acked" else 0), False)
         cs.hooks[HOOK_FLOW_START] = flow_born
         cs.hook_contexts[HOOK_FLOW_START] = <void *>self
 
@@ -719,6 +729,19 @@ cdef class CoreDriver:
 
     def usage(self):
         return self.core.usage()
+
+    def seed(self):
+        """Of the hash of flow keys."""
+        return PyBytes_FromStringAndSize(<const char *>&self.core.state.table.seed, sizeof(KeySeed))
+
+    def probe_most(self):
+        """How far from its home the farthest entry of the index stands."""
+        cdef const FlowTable *t = &self.core.state.table
+        cdef uint32_t i, most = 0
+        for i in range(t.mask + 1):
+            if t.slots[i].index:
+                most = max(most, (i - (t.slots[i].hash & t.mask)) & t.mask)
+        return most
 
     def timers(self):
         """Now, the wheel's tick and next tick, and {entry: (slot, due tick)}."""

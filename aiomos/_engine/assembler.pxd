@@ -1,11 +1,13 @@
-"""The out-of-order store of one direction: bytes that came before those in front of them.
+"""The out-of-order store of one direction: bytes that came before those in front of them, and,
+where bytes are handed out when acknowledged, those that wait for that.
 
-Sorted by sequence number, never overlapping, first copy kept. Finding a place is a binary
-search; making one moves at most OOO_MAX_RANGES small entries; so any input is handled in
-linear time. Neighbours grow together while their block has room, and are packed when the
-list is full.
+Sorted by sequence number, never overlapping; of two copies of a byte the stream's policy keeps
+one (overlap.pxd). Finding a place is a binary search; making one moves at most OOO_MAX_RANGES
+small entries; so any input is handled in linear time. Where the policy does not ask which
+segment brought a byte, neighbours grow together while their block has room, and are packed
+when the list is full.
 """
-from libc.stdint cimport uint32_t
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
 from aiomos._engine.stream cimport Span, Stream
 
@@ -14,15 +16,40 @@ cdef enum:
     ASM_NEW = 1               # some bytes were not known yet
     ASM_DUPLICATE = 2         # some were
     ASM_DIFFERS = 4           # and some of these were others
-    ASM_LIMIT = 8             # the store is full: the hole in front must become a gap
+    ASM_LIMIT = 8             # the store is full: something must leave it
 
-# Keeps a span whose first byte has this sequence number; nxt is the first one missing.
-cdef int asm_add(Stream *s, const Span *span, uint32_t seq) noexcept nogil
-# Delivers what follows nxt without a hole; the new nxt. *failed: memory refused.
-cdef uint32_t asm_drain(Stream *s, uint32_t nxt, bint *failed) noexcept nogil
+# A segment on its way into the store. Its borders as sent: the models ask for them.
+cdef struct Arrival:
+    Span span                 # the bytes to keep ...
+    uint32_t seq              # ... and the number of the first
+    uint32_t begin            # left border of the segment; seq, or before it
+
+# A stretch of a segment that the store has already, all of it with one outcome.
+cdef struct Repeat:
+    uint32_t seq
+    uint32_t length
+    bint differs
+    bint new_wins
+
+cdef int asm_add(Stream *s, const Arrival *a) noexcept nogil
+# The first such stretch that ends behind `from_`, before the segment is added; False: none.
+cdef bint asm_repeat(const Stream *s, const Arrival *a, uint32_t from_, Repeat *r) noexcept nogil
+# The n bytes from seq on, all of which the store has.
+cdef void asm_copy(const Stream *s, uint32_t seq, uint32_t n, uint8_t *out) noexcept nogil
+# Where the bytes that follow `seq` without a hole end, as far as the store has them.
+cdef uint32_t asm_run(const Stream *s, uint32_t seq) noexcept nogil
+# Delivers what follows nxt without a hole, up to `upto`; the new nxt. *failed: memory refused.
+cdef uint32_t asm_drain(Stream *s, uint32_t nxt, uint32_t upto, bint *failed) noexcept nogil
 # Forgets everything from seq on.
 cdef void asm_truncate(Stream *s, uint32_t seq) noexcept nogil
+
+# Bytes of entries moved to make or close a place, ever: what tests hold against linear time.
+cdef uint64_t asm_moved
 
 cdef inline uint32_t asm_first(const Stream *s) noexcept nogil:
     """Sequence number of the first early byte; only where n_pieces is not 0."""
     return s.pieces[0].seq
+
+cdef inline uint32_t asm_end(const Stream *s) noexcept nogil:
+    """Sequence number behind the last one; only where n_pieces is not 0."""
+    return s.pieces[s.n_pieces - 1].seq + s.pieces[s.n_pieces - 1].length

@@ -4,13 +4,14 @@ Names as in tcp.pyx: `s` is the end that sent the segment, `snd` its half, `rcv`
 """
 from libc.stdint cimport uint32_t
 
+from aiomos._engine.delivery cimport delivery_fin, delivery_flush, delivery_hole_due
 from aiomos._engine.flow cimport (FLOW_CLOSED, FLOW_OPEN, HALF_ACKING, HALF_CLAIMED, HALF_FIN,
                                   HALF_FIN_ACKED, HALF_FIN_DONE, HALF_RST, HALF_SYNCED, Half,
                                   TCP_CLOSE_WAIT, TCP_CLOSED, TCP_CLOSING, TCP_FIN_WAIT_1,
                                   TCP_FIN_WAIT_2, TCP_LAST_ACK, TCP_SYN_SENT, TCP_TIME_WAIT)
 from aiomos._engine.life cimport flow_close, flow_expiry, flow_forget, flow_watch
 from aiomos._engine.limits cimport ACK, CLIENT, CLOSE_FIN, CLOSE_RESET, CLOSE_TIMEOUT, SERVER
-from aiomos._engine.receive cimport receive_fin, receive_flush, receive_held, receive_hole_due
+from aiomos._engine.receive cimport receive_held, receive_next
 from aiomos._engine.seq cimport seq_ge, seq_gt, seq_le, seq_lt
 from aiomos._engine.state cimport (C_TCP_BAD_RST, C_TCP_OUTSIDE_WINDOW, count_retransmission,
                                    set_state)
@@ -38,7 +39,7 @@ cdef bint rst_valid(const Flow *f, const Packet *p, int s) noexcept nogil:
         return seq_gt(p.ack, f.isn[1 - s]) and seq_le(p.ack, rcv.top)
     if not snd.flags & HALF_SYNCED:
         return not rcv.flags & HALF_SYNCED
-    return (p.seq == snd.nxt or p.seq == snd.top
+    return (p.seq == receive_next(f, s) or p.seq == snd.top
             or (rcv.flags & HALF_ACKING and p.seq == rcv.ack))
 
 
@@ -53,7 +54,7 @@ cdef void fin_arrives(CoreState *cs, Flow *f, Packet *p, int s) noexcept nogil:
     if snd.flags & HALF_CLAIMED and f.fin[s] == snd.nxt and fin + 1 == snd.nxt:
         snd.nxt -= 1            # its peer's ACK of it came first, and it was taken for a byte
         snd.offset -= 1
-    if seq_lt(fin, snd.nxt) or (rcv.flags & HALF_ACKING and seq_gt(fin, rcv.edge)):
+    if seq_lt(fin, receive_next(f, s)) or (rcv.flags & HALF_ACKING and seq_gt(fin, rcv.edge)):
         cs.counters[C_TCP_OUTSIDE_WINDOW] += 1
         return
     f.fin[s] = fin
@@ -63,7 +64,7 @@ cdef void fin_arrives(CoreState *cs, Flow *f, Packet *p, int s) noexcept nogil:
     if seq_ge(fin, snd.top):
         snd.top = fin + 1
     set_state(cs, f, s, TCP_LAST_ACK if snd.state == TCP_CLOSE_WAIT else TCP_FIN_WAIT_1)
-    receive_fin(cs, f, s)
+    delivery_fin(cs, f, s)
     if rcv.flags & HALF_ACKING and seq_gt(rcv.ack, fin):
         fin_acked(cs, f, s)
     flow_watch(cs, f)
@@ -90,8 +91,8 @@ cdef void close_if_done(CoreState *cs, Flow *f) noexcept nogil:
 cdef void tcp_close(CoreState *cs, Flow *f, uint8_t reason) noexcept nogil:
     if f.flags & FLOW_CLOSED:
         return
-    receive_flush(cs, f, CLIENT)
-    receive_flush(cs, f, SERVER)
+    delivery_flush(cs, f, CLIENT)
+    delivery_flush(cs, f, SERVER)
     if reason == CLOSE_RESET:
         set_state(cs, f, CLIENT, TCP_CLOSED)
         set_state(cs, f, SERVER, TCP_CLOSED)
@@ -101,7 +102,7 @@ cdef void tcp_close(CoreState *cs, Flow *f, uint8_t reason) noexcept nogil:
 cdef void tcp_timer(CoreState *cs, Flow *f) noexcept nogil:
     cdef int side
     for side in range(2):
-        receive_hole_due(cs, f, side)
+        delivery_hole_due(cs, f, side)
     close_if_done(cs, f)
     if flow_expiry(cs, f) <= cs.now:
         # Nothing late is to be expected of a flow that was idle: what comes begins a new one.

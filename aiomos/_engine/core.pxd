@@ -16,6 +16,8 @@ cdef class Core:
     cdef Packet *packets      # AIO_BURST_MAX of them: the present burst
     cdef object keep          # what hook and match contexts point into
 
+    # Before traffic: how handler number so-and-so wants bytes kept (targets.pxd).
+    cdef void ask(self, int handler, uint8_t policy, bint by_prefix) noexcept
     cdef void prepare(self, const aio_frame *frames, unsigned n) noexcept nogil
     # Takes frame i of the prepared burst at engine time now.
     cdef void take(self, unsigned i, int64_t now) noexcept nogil

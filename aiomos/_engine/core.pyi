@@ -1,5 +1,7 @@
 """The sans-io engine of one core."""
 
+from collections.abc import Sequence
+
 class Core:
     def __init__(
         self,
@@ -9,7 +11,7 @@ class Core:
         one_sided: float = ...,
         half_closed: float = ...,
         closing: float = ...,
-        linger: float = ...,
+        time_wait: float = ...,
         udp_idle: float = ...,
         reorder_grace: float = ...,
         one_sided_grace: float = ...,
@@ -22,12 +24,15 @@ class Core:
         statistics: bool = ...,
         community_id_seed: int = ...,
         memory: int = ...,
+        history: int = ...,
         pickup: bool = ...,
         min_ttl: int = ...,
         vlan_in_key: bool = ...,
         seed: bytes | None = ...,
     ) -> None: ...
+    def set_prefixes(self, prefixes: Sequence[tuple[bytes, int, int]]) -> None: ...
     @property
     def now(self) -> float: ...
     def counters(self) -> dict[str, int]: ...
+    def keep_statistics(self) -> None: ...
     def usage(self) -> dict[str, int]: ...

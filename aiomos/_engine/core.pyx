@@ -25,6 +25,7 @@ from aiomos._engine.state cimport (C_LOW_TTL, C_TCP_NO_FLOW, HOOK_PACKET, CoreCo
                                    event_raise, hook_fn, records_full)
 from aiomos._engine.stats cimport stats_close, stats_packet
 from aiomos._engine.stream cimport STREAM_TOLD
+from aiomos._engine.targets cimport TargetPrefix, Targets
 from aiomos._engine.tcp cimport tcp_arrives
 from aiomos._engine.timers cimport wheel_init, wheel_pop, wheel_start, wheel_time
 from aiomos._engine.udp cimport udp_arrives, udp_timer
@@ -38,6 +39,11 @@ cdef enum:
 
 cdef inline int64_t to_ns(object seconds) except -1:
     return <int64_t>round(seconds * 1e9)
+
+
+def prefix_length(prefix):
+    """The longest first."""
+    return -prefix[1]
 
 
 cdef class Core:
@@ -64,7 +70,7 @@ cdef class Core:
         config.one_sided_ns = to_ns(values["one_sided"])
         config.half_closed_ns = to_ns(values["half_closed"])
         config.closing_ns = to_ns(values["closing"])
-        config.linger_ns = to_ns(values["linger"])
+        config.linger_ns = to_ns(values["time_wait"])
         config.udp_ns = to_ns(values["udp_idle"])
         config.reorder_grace_ns = to_ns(values["reorder_grace"])
         config.one_sided_grace_ns = to_ns(values["one_sided_grace"])
@@ -77,6 +83,7 @@ cdef class Core:
         config.statistics = values["statistics"]
         config.community_seed = values["community_id_seed"]
         config.memory = values["memory"]
+        config.history = values["history"]
         config.pickup = values["pickup"]
         config.min_ttl = values["min_ttl"]
         config.vlan_in_key = values["vlan_in_key"]
@@ -89,6 +96,31 @@ cdef class Core:
         defrag.patience = [to_ns(values["fragment_timeout"]), to_ns(values["fragment_timeout6"])]
         defrag.budget = values["fragment_memory"]
         defrag.most = values["fragment_datagrams"]
+
+    def set_prefixes(self, prefixes):
+        """(packed address, length in bits, overlap policy) of receivers, in any order."""
+        cdef Targets *t = &self.state.targets
+        cdef const uint8_t[:] address
+        cdef int i, k
+        free(t.prefixes)
+        t.n_prefixes = 0
+        t.prefixes = <TargetPrefix *>calloc(len(prefixes) + 1, sizeof(TargetPrefix))
+        if t.prefixes == NULL:
+            raise MemoryError
+        for i, (packed, bits, policy) in enumerate(sorted(prefixes, key=prefix_length)):
+            address = packed
+            for k in range(len(packed)):
+                t.prefixes[i].address[k] = address[k]
+            t.prefixes[i].ip_version = 4 if len(packed) == 4 else 6
+            t.prefixes[i].bits = bits
+            t.prefixes[i].policy = policy
+        t.n_prefixes = <uint32_t>len(prefixes)
+
+    cdef void ask(self, int handler, uint8_t policy, bint by_prefix) noexcept:
+        cdef Targets *t = &self.state.targets
+        t.asked[handler] = policy
+        t.asking |= <uint64_t>(policy != 0 or by_prefix) << handler
+        t.by_prefix |= <uint64_t>by_prefix << handler
 
     def _allocate(self, bytes seed):
         # Entries of flows that are over stay while somebody holds a view: as many again.
@@ -112,6 +144,7 @@ cdef class Core:
             defrag_free(&self.state.defrag)
             pool_clear(&self.state.pool)
             free(self.state.scratch)
+            free(self.state.targets.prefixes)
         free(self.state)
         free(self.packets)
 
@@ -231,6 +264,10 @@ cdef class Core:
         found["clock_steps_back"] = cs.clock.steps_back
         found["clock_jumps"] = cs.clock.jumps
         return found
+
+    def keep_statistics(self):
+        """From here on every new flow has extended statistics, as the option says it."""
+        self.state.config.statistics = True
 
     def usage(self) -> dict[str, int]:
         """What is held now: flows, timers, blocks and bytes of buffers (0 when all is idle)."""

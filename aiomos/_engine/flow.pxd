@@ -46,9 +46,10 @@ cdef enum:
 cdef enum:
     LIST_NONE = 0
     LIST_EMBRYONIC = 1        # handshake not finished; in order of their birth
-    LIST_OPEN = 2             # by when it was last known to have had packets
-    LIST_CLOSED = 3           # over, lingers for late packets; in order of their ends
-    LISTS = 4
+    LIST_UNPROVEN = 2         # open, and no data or one end unseen when it was looked at last
+    LIST_OPEN = 3             # by when it was last known to have had packets
+    LIST_CLOSED = 4           # over, lingers for late packets; in order of their ends
+    LISTS = 5
 
 # Endpoint states (RFC 9293 section 3.3.2).
 cdef enum:
@@ -118,7 +119,7 @@ cdef struct Flow:
     uint8_t sides             # bit mask: which sides its handlers want to read
     uint8_t small[2]          # tiny segments in a row, none waiting for an acknowledgement
     uint8_t list              # LIST_*
-    uint8_t spare8
+    uint8_t policies          # how bytes are kept, four bits for each end (overlap.pxd)
     uint32_t list_next
     uint32_t list_prev
     FlowStats *stats          # NULL: nobody asked for more than what is here (stats.pxd)

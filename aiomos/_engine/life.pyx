@@ -2,19 +2,25 @@
 from libc.stdint cimport uint16_t
 from libc.string cimport memcpy
 
+from aiomos._engine.events cimport EVENT_OVERLAP, EVENT_RETRANSMISSION
 from aiomos._engine.flow cimport (FLOW_CLIENT_LOW, FLOW_CLOSED, FLOW_DYING, FLOW_ESTABLISHED,
                                   FLOW_OPEN, FLOW_UNLINKED, HALF_FIN, LIST_CLOSED,
-                                  LIST_EMBRYONIC, LIST_OPEN)
+                                  LIST_EMBRYONIC, LIST_UNPROVEN)
 from aiomos._engine.flowtable cimport table_add, table_list, table_release, table_unlink
 from aiomos._engine.limits cimport CLIENT, PROTO_TCP, SERVER
-from aiomos._engine.state cimport (C_FLOWS, C_FLOWS_CLOSED, C_MEMORY, C_TABLE_FULL,
-                                   HOOK_FLOW_END, HOOK_FLOW_START, RECORD_CLOSE, RECORD_SIDE,
-                                   RECORD_START, Record, hook_fn, record_add)
+from aiomos._engine.overlap cimport POLICY_BITS, POLICY_MASK
+from aiomos._engine.state cimport (C_FLOWS, C_FLOWS_CLOSED, C_MEMORY, C_POLICY_CONFLICT,
+                                   C_TABLE_FULL, HOOK_FLOW_END, HOOK_FLOW_START, RECORD_CLOSE,
+                                   RECORD_SIDE, RECORD_START, Record, hook_fn, record_add)
 from aiomos._engine.stats cimport stats_close, stats_open
 from aiomos._engine.stream cimport (STREAM_ENDED, STREAM_STOPPED, STREAM_TOLD, Stream,
                                     stream_drop, stream_end, stream_new)
+from aiomos._engine.targets cimport targets_choose
 from aiomos._engine.timers cimport wheel_arm, wheel_disarm
 from aiomos._engine.wire cimport packet_dst, packet_src
+
+cdef enum:
+    TELLS_REPEATS = 1 << EVENT_RETRANSMISSION | 1 << EVENT_OVERLAP
 
 cdef int64_t RTO_MAX_NS = 120_000_000_000     # longest pause between retransmissions (RFC 6298)
 
@@ -55,7 +61,7 @@ cdef Flow *flow_open(CoreState *cs, Packet *p, int sender) noexcept nogil:
     f.start_ns = cs.stamp
     f.born_ns = cs.now
     f.last_ns = cs.now
-    table_list(&cs.table, f, LIST_EMBRYONIC if p.protocol == PROTO_TCP else LIST_OPEN)
+    table_list(&cs.table, f, LIST_EMBRYONIC if p.protocol == PROTO_TCP else LIST_UNPROVEN)
     cs.counters[C_FLOWS] += 1
     if cs.config.statistics:
         stats_open(cs, f)
@@ -63,12 +69,23 @@ cdef Flow *flow_open(CoreState *cs, Packet *p, int sender) noexcept nogil:
         f.waiting = cs.match(cs.match_context, f, p)
         f.sides = (<uint8_t>((f.waiting & cs.sides_masks[CLIENT]) != 0)
                    | <uint8_t>((f.waiting & cs.sides_masks[SERVER]) != 0) << 1)
+        if f.waiting & cs.targets.asking:
+            choose_policies(cs, f)
     call_hook(cs, HOOK_FLOW_START, f, p, 0)
     return f
 
 
+cdef void choose_policies(CoreState *cs, Flow *f) noexcept nogil:
+    cdef uint32_t conflicts = 0
+    cdef int side
+    for side in range(2):
+        f.policies |= targets_choose(&cs.targets, f, side, f.waiting & cs.sides_masks[side],
+                                     &conflicts) << POLICY_BITS * side
+        cs.counters[C_POLICY_CONFLICT] += conflicts
+
+
 cdef void flow_established(CoreState *cs, Flow *f) noexcept nogil:
-    table_list(&cs.table, f, LIST_OPEN)
+    table_list(&cs.table, f, LIST_UNPROVEN)
     flow_watch(cs, f)
 
 
@@ -79,6 +96,10 @@ cdef void flow_keep(CoreState *cs, Flow *f, int side) noexcept nogil:
     f.stream[side] = stream_new(&cs.pool, f.h[side].offset)
     if f.stream[side] == NULL:
         cs.counters[C_MEMORY] += 1
+        return
+    f.stream[side].policy = f.policies >> POLICY_BITS * side & POLICY_MASK
+    if cs.wanted & TELLS_REPEATS and f.protocol == PROTO_TCP:
+        f.stream[side].history = cs.config.history
 
 
 cdef void flow_start(CoreState *cs, Flow *f, int point) noexcept nogil:

@@ -38,6 +38,8 @@ COUNTERS = (
     "shed_early_bytes",
     "shed_reader_bytes",
     "low_ttl",
+    "unacked_bytes",
+    "overlap_conflict",
 )
 
 #: Of reassembly (defrag.pxd).
@@ -210,6 +212,9 @@ ORPHANS = (
     "table_full",
     "fragment",
 )
+
+#: Which copy of a byte a receiver keeps (overlap.pxd).
+OVERLAPS = ("first", "last", "bsd", "linux", "old-linux", "solaris")
 
 #: enum aio_result of shim.h, as far as people are told about it.
 RESULT_CUT = -2

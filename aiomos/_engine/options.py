@@ -16,7 +16,7 @@ DEFAULTS: dict[str, Any] = {
     "one_sided": 600.0,
     "half_closed": 600.0,
     "closing": 120.0,
-    "linger": 60.0,
+    "time_wait": 60.0,
     "udp_idle": 60.0,
     "reorder_grace": 0.2,
     "one_sided_grace": 1.0,
@@ -27,6 +27,7 @@ DEFAULTS: dict[str, Any] = {
     "on_embryonic_full": "evict",
     "on_memory_full": "track",
     "memory": 4 << 30,
+    "history": 8192,
     "pickup": True,
     "min_ttl": 0,
     "vlan_in_key": False,
@@ -56,12 +57,15 @@ _RANGES: dict[str, tuple[float, float]] = {
         ),
         (0.001, _LONGEST),
     ),
-    **dict.fromkeys(("linger", "reorder_grace", "one_sided_grace", "evict_idle"), (0.0, _LONGEST)),
+    **dict.fromkeys(
+        ("time_wait", "reorder_grace", "one_sided_grace", "evict_idle"), (0.0, _LONGEST)
+    ),
     "max_flows": (1, 1 << 28),
     "max_embryonic": (1, 1 << 28),
     "community_id_seed": (0, 65535),
     "min_ttl": (0, 255),
     "memory": (0, 1 << 62),
+    "history": (0, 1 << 24),
     "fragment_memory": (0, 1 << 62),
     "fragment_datagrams": (1, 1 << 28),
 }

@@ -70,6 +70,7 @@ cdef class Pump:
                 cs.sides_masks[CLIENT] |= bit
             if handler.sides & 2:
                 cs.sides_masks[SERVER] |= bit
+            self.core.ask(i, handler.policy, handler.by_prefix)
         if self.handlers:
             cs.match_context = <void *>self.filters
             cs.match = match_flow

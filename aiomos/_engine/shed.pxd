@@ -9,7 +9,10 @@ from aiomos._engine.state cimport CoreState
 from aiomos._engine.wire cimport Packet
 
 cdef enum:
-    SHED_LOOKS = 32           # open flows looked at to find one that is idle
+    SHED_LOOKS = 32           # flows of a list looked at to find one that is idle
+    SHED_CANDIDATES = 16      # idle ones among which the choice is
+    SHED_PROMOTIONS = 128     # flows that turn out to be proven, moved to their list on the way
+    SHED_CROWD = 4            # a quarter of the table is a crowd
     SHED_FLOWS = 64           # given up in one step of relief
     SHED_SIDES = 1024         # entries walked in one step of relief
     SHED_LEAST = 4096         # bytes a side must hold to be worth cutting

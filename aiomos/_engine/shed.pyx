@@ -4,7 +4,7 @@ from libc.stdint cimport uint32_t, uint64_t
 from aiomos._engine.assembler cimport asm_truncate
 from aiomos._engine.closing cimport tcp_close
 from aiomos._engine.flow cimport (FLOW_CLOSED, FLOW_DATA, FLOW_UNLINKED, Flow, LIST_CLOSED,
-                                  LIST_EMBRYONIC, LIST_OPEN)
+                                  LIST_EMBRYONIC, LIST_OPEN, LIST_UNPROVEN)
 from aiomos._engine.flowtable cimport LISTED_SHIFT, FlowTable, table_first, table_list
 from aiomos._engine.intrinsics cimport likely
 from aiomos._engine.life cimport flow_forget, flow_tell
@@ -44,22 +44,55 @@ cdef inline bint had_packets(const Flow *f) noexcept nogil:
     return <uint32_t>(f.last_ns >> LISTED_SHIFT) > f.listed
 
 
-cdef Flow *idle_flow(CoreState *cs) noexcept nogil:
-    """Second chance over the list of open flows: who had packets since it was put there goes to
-    its end again. So a packet moves nothing, and the search is short. NULL: none is idle."""
+cdef inline bint crowded(const CoreState *cs, int which) noexcept nogil:
+    """So many of a kind that they are the flood themselves: idle or not, the oldest goes."""
+    return <uint64_t>cs.table.lists[which].count * SHED_CROWD > cs.config.max_flows
+
+
+cdef Flow *idle_unproven(CoreState *cs) noexcept nogil:
+    """The first that is idle and has still nothing to show. Who has, is moved to the list of open
+    flows by who looks here, once, and not by its packets."""
+    cdef FlowTable *t = &cs.table
+    cdef Flow *f
+    cdef uint32_t looks = 0
+    for _ in range(min(t.lists[LIST_UNPROVEN].count, <uint32_t>SHED_PROMOTIONS)):
+        f = table_first(t, LIST_UNPROVEN)
+        if not unproven(f):
+            table_list(t, f, LIST_OPEN)
+            continue
+        if is_idle(cs, f) or crowded(cs, LIST_UNPROVEN):
+            return f
+        table_list(t, f, LIST_UNPROVEN)
+        looks += 1
+        if looks == SHED_LOOKS:
+            break
+    return NULL
+
+
+cdef Flow *idle_open(CoreState *cs) noexcept nogil:
+    """Second chance: who had packets since it was put on the list goes to its end again, so that
+    a packet moves nothing. Of a few that had none, the one that is idle for longest."""
     cdef FlowTable *t = &cs.table
     cdef Flow *f
     cdef Flow *oldest = NULL
-    cdef uint32_t n = min(t.lists[LIST_OPEN].count, <uint32_t>SHED_LOOKS)
-    for _ in range(n):
-        f = table_first(t, LIST_OPEN)
-        if is_idle(cs, f):
-            if unproven(f) or not had_packets(f):
-                return f
+    cdef uint32_t following = t.lists[LIST_OPEN].first, candidates = 0
+    for _ in range(min(t.lists[LIST_OPEN].count, <uint32_t>SHED_LOOKS)):
+        f = &t.flows[following]
+        following = f.list_next
+        if had_packets(f):
+            table_list(t, f, LIST_OPEN)
+        elif is_idle(cs, f):
             if oldest == NULL or f.last_ns < oldest.last_ns:
                 oldest = f
-        table_list(t, f, LIST_OPEN)
+            candidates += 1
+            if candidates == SHED_CANDIDATES:
+                break
     return oldest
+
+
+cdef inline Flow *idle_flow(CoreState *cs) noexcept nogil:
+    cdef Flow *f = idle_unproven(cs)
+    return f if f != NULL else idle_open(cs)
 
 
 # ---- the table is full -------------------------------------------------------------------
@@ -75,7 +108,7 @@ cdef bint room_in_table(CoreState *cs) noexcept nogil:
         return True
     if cs.config.on_flows_full == FULL_REFUSE:
         return False
-    if young != NULL and is_idle(cs, young):
+    if young != NULL and (is_idle(cs, young) or crowded(cs, LIST_EMBRYONIC)):
         evict(cs, young, C_EVICTED_EMBRYONIC)
         return True
     f = idle_flow(cs)

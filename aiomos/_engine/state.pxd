@@ -14,6 +14,7 @@ from aiomos._engine.flow cimport Flow
 from aiomos._engine.flowtable cimport FlowTable
 from aiomos._engine.pool cimport Pool
 from aiomos._engine.shim cimport aio_frame
+from aiomos._engine.targets cimport Targets
 from aiomos._engine.timers cimport Wheel
 from aiomos._engine.wire cimport WIRE_STATUSES, Packet
 
@@ -96,7 +97,9 @@ cdef enum:
     C_SHED_EARLY = 34         # bytes of the out-of-order store given up
     C_SHED_READERS = 35       # bytes that readers had not read given up
     C_LOW_TTL = 36            # packets that end before the host they are for (min_ttl)
-    COUNTERS = 37
+    C_UNACKED_BYTES = 37      # handed out before their acknowledgement: the store was full
+    C_POLICY_CONFLICT = 38    # handlers that asked for another policy than their flow has
+    COUNTERS = 39
 
 cdef struct CoreConfig:
     # Without a packet for so long, a flow expires (life.pyx: flow_idle_limit):
@@ -118,6 +121,7 @@ cdef struct CoreConfig:
     uint8_t on_memory_full
     bint statistics           # every new flow gets a block of extended statistics
     uint16_t community_seed   # of Community ID
+    uint32_t history          # bytes kept of a side to judge repeated ones by, where wanted
     uint8_t min_ttl           # packets under it reach no flow
     bint pickup               # follow connections whose SYN was not seen
     bint vlan_in_key
@@ -147,6 +151,7 @@ cdef struct CoreState:
     match_fn match            # handlers that want a flow (mask); NULL: nobody
     void *match_context
     uint64_t start_masks[START_POINTS]
+    Targets targets           # what they ask for
     uint64_t sides_masks[2]   # handlers that read the client's, the server's side
     uint64_t frames
     uint64_t bytes

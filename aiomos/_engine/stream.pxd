@@ -43,10 +43,13 @@ cdef enum:
 
 # Bytes that came early: sequence numbers [seq, seq + length).
 cdef struct Piece:
-    uint8_t *data
+    uint8_t *data             # a block
     uint32_t seq
     uint32_t length
-    uint32_t room             # size of the block at data
+    uint32_t room             # size of the block
+    uint32_t skip             # bytes of the block in front of the first
+    uint32_t begin            # borders of the segment that brought them, as it was sent
+    uint32_t end
 
 # How far one reader has come. Lives in its Python object.
 cdef struct Cursor:
@@ -86,6 +89,10 @@ cdef struct Stream:
     uint16_t flags            # STREAM_*
     uint32_t references       # flow and views
     uint32_t full             # a fill that ends the burst, so that readers get their turn
+    uint32_t ready            # with DELIVER_ACKED: end of what is in order, handed out or not
+    uint32_t history          # delivered bytes kept though every reader has them; 0: none
+    uint32_t kept             # of these, how many lie in front of `start`
+    uint8_t policy            # OverlapPolicy, and DELIVER_ACKED (overlap.pxd)
 
 # A stream whose first byte has this offset; one reference; NULL when memory is refused.
 cdef Stream *stream_new(Pool *pool, uint64_t offset) noexcept nogil
@@ -95,6 +102,10 @@ cdef uint64_t stream_end(const Stream *s) noexcept nogil   # position behind the
 cdef bint stream_append(Stream *s, const Span *span) noexcept nogil
 cdef bint stream_append_bytes(Stream *s, const uint8_t *data, uint32_t length) noexcept nogil
 cdef void stream_gap(Stream *s, uint64_t length, uint32_t cause) noexcept nogil
+# History: the last `history` bytes delivered since the last gap, read or not. So whether an old
+# byte is known does not depend on when readers took it. First offset kept, and bytes from there.
+cdef uint64_t stream_behind_from(const Stream *s) noexcept nogil
+cdef const uint8_t *stream_behind(const Stream *s, uint64_t offset) noexcept nogil
 # Throws away delivered bytes from position on: one slow_reader gap. Their number.
 cdef uint64_t stream_cut(Stream *s, uint64_t position) noexcept nogil
 

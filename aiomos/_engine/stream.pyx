@@ -70,6 +70,7 @@ cdef inline void drop_buffer(Stream *s) noexcept nogil:
     s.size = 0
     s.start = 0
     s.fill = 0
+    s.kept = 0
 
 
 cdef uint64_t stream_end(const Stream *s) noexcept nogil:
@@ -81,22 +82,24 @@ cdef uint64_t stream_end(const Stream *s) noexcept nogil:
 cdef bint make_room(Stream *s, uint32_t length) noexcept nogil:
     """Room for length bytes behind the last one, by moving up or by a larger block."""
     cdef uint8_t *block
-    cdef uint32_t got = 0
-    if s.buffer != NULL and s.fill + length <= s.size and s.start >= s.fill:
-        memcpy(s.buffer, s.buffer + s.start, s.fill)  # cheap: at most half of the block
-        s.start = 0
+    cdef uint32_t got = 0, kept = min(s.kept, s.history), held = kept + s.fill
+    if s.buffer != NULL and held + length <= s.size and s.start - kept >= held:
+        memcpy(s.buffer, s.buffer + s.start - kept, held)  # cheap: at most half of the block
+        s.start = kept
+        s.kept = kept
         return True
     block = <uint8_t *>pool_get(s.pool, max(<uint64_t>FIRST_BUFFER,
-                                            (<uint64_t>s.fill + length) * 5 // 4), &got)
+                                            (<uint64_t>held + length) * 5 // 4), &got)
     if block == NULL:
         return False
-    if s.fill:
-        memcpy(block, s.buffer + s.start, s.fill)
+    if held:
+        memcpy(block, s.buffer + s.start - kept, held)
     if s.buffer != NULL:
         pool_put(s.pool, s.buffer, s.size)
     s.buffer = block
     s.size = got
-    s.start = 0
+    s.start = kept
+    s.kept = kept
     return True
 
 
@@ -307,6 +310,17 @@ cdef uint64_t cut(Stream *s, uint64_t position, uint32_t cause) noexcept nogil:
     return lost
 
 
+cdef uint64_t stream_behind_from(const Stream *s) noexcept nogil:
+    cdef uint64_t end = stream_end(s), first = s.base - s.kept
+    if s.n_marks:
+        first = max(first, s.marks[s.n_marks - 1].position)
+    return max(first, end - min(end, <uint64_t>s.history)) + s.missing
+
+
+cdef const uint8_t *stream_behind(const Stream *s, uint64_t offset) noexcept nogil:
+    return s.buffer + s.start + <int64_t>(offset - s.missing - s.base)
+
+
 # ---- cursors -----------------------------------------------------------------------------
 
 cdef void cursor_attach(Cursor *c, Stream *s, uint64_t position, uint64_t missing) noexcept nogil:
@@ -437,13 +451,22 @@ cdef void trim(Stream *s) noexcept nogil:
     trim_marks(s)
 
 
+cdef inline void emptied(Stream *s) noexcept nogil:
+    if likely(s.history == 0):
+        drop_buffer(s)
+        return
+    drop_stamps(s)
+    s.n_stamps = 0
+
+
 cdef inline void trim_to(Stream *s, uint64_t position) noexcept nogil:
     cdef uint32_t n = <uint32_t>(position - s.base)
     s.base = position
     s.fill -= n
     s.start += n
+    s.kept += n
     if s.fill == 0:
-        drop_buffer(s)
+        emptied(s)
     elif s.n_stamps > 1:
         trim_stamps(s)
 
@@ -457,6 +480,7 @@ cdef void trim_marks(Stream *s) noexcept nogil:
         c = c.next
     n = <uint32_t>(slowest - s.marks_gone)
     if n:
+        s.kept = min(s.kept, <uint32_t>(s.base - min(s.base, s.marks[n - 1].position)))
         memmove(s.marks, s.marks + n, (s.n_marks - n) * sizeof(GapMark))
         s.n_marks -= <uint16_t>n
         s.marks_gone = slowest

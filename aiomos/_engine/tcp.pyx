@@ -6,13 +6,14 @@ always the next byte of that half which the *other* end has not received in orde
 from libc.stdint cimport uint32_t
 
 from aiomos._engine.closing cimport close_if_done, fin_acked, fin_arrives, rst_arrives
+from aiomos._engine.delivery cimport delivery_acked
 from aiomos._engine.flow cimport (FLOW_CLOSED, FLOW_ESTABLISHED, FLOW_OPEN, HALF_ACKING, HALF_FIN,
                                   HALF_FIN_DONE, HALF_SEEN, HALF_SYN, HALF_SYNCED, Half)
 from aiomos._engine.handshake cimport (TCP_DONE, TCP_REOPEN, bad_flags, establish, first_ack,
                                        pick_up, syn_arrives, synack_arrives)
 from aiomos._engine.intrinsics cimport likely, unlikely
 from aiomos._engine.limits cimport ACK, FIN, RST, SYN
-from aiomos._engine.receive cimport receive_acked, receive_text
+from aiomos._engine.receive cimport receive_text
 from aiomos._engine.seq cimport seq_gt
 from aiomos._engine.state cimport (C_LATE, C_TCP_BAD_FLAGS, C_TCP_NO_ACK, C_TCP_OUTSIDE_WINDOW)
 
@@ -115,7 +116,7 @@ cdef void acked_more(CoreState *cs, Flow *f, int side, uint32_t ack) noexcept no
     if seq_gt(ack, h.top):
         h.top = ack
     if seq_gt(ack, h.nxt) and not h.flags & HALF_FIN_DONE:
-        receive_acked(cs, f, side, ack)
+        delivery_acked(cs, f, side, ack)
     if h.flags & HALF_FIN and seq_gt(ack, f.fin[side]):
         fin_acked(cs, f, side)
 

@@ -3,7 +3,7 @@
 cimport cython
 from cpython.bytes cimport PyBytes_AsString, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.ref cimport Py_INCREF
-from libc.stdint cimport uint16_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint64_t
 from libc.string cimport memcpy
 
 import ipaddress
@@ -16,7 +16,11 @@ from aiomos._engine.intrinsics cimport likely
 from aiomos._engine.life cimport flow_unpin
 from aiomos._engine.limits cimport (CLIENT, CLOSE_EVICTED, CLOSE_RESET, CLOSE_TIMEOUT,
                                     PROTO_UDP, SERVER)
+from aiomos._engine.overlap cimport DELIVER_ACKED, POLICY_BITS, POLICY_MASK
+from aiomos._engine.pool cimport MEM_OBJECTS, pool_charge
+from aiomos._engine.receive cimport receive_policy
 from aiomos._engine.reading cimport Reading, reading_of
+from aiomos._engine.statsview cimport end_stats
 from aiomos._engine.stream cimport (STREAM_ENDED, STREAM_EOF, STREAM_UNREAD, GapMark,
                                     Stream, cursor_attach, cursor_available, cursor_clear,
                                     cursor_consume, cursor_data,
@@ -35,6 +39,9 @@ cdef extern from *:
     void *memmem(const void *where, size_t n, const void *what, size_t m) noexcept nogil
 
 cdef tuple NO_ARGS = ()
+cdef enum:
+    VIEW_BYTES = 1408         # of a view, its ends, its task and a small coroutine: an estimate
+
 STATES = ("CLOSED", "LISTEN", "SYN_SENT", "SYN_RECEIVED", "ESTABLISHED", "FIN_WAIT_1",
           "FIN_WAIT_2", "CLOSE_WAIT", "CLOSING", "LAST_ACK", "TIME_WAIT")
 
@@ -42,7 +49,8 @@ STATES = ("CLOSED", "LISTEN", "SYN_SENT", "SYN_RECEIVED", "ESTABLISHED", "FIN_WA
 cdef class Handler:
     """A handler of an app with its options as numbers; see App.tcp for what they mean."""
 
-    def __init__(self, function, name, protocol, start, sides, on_gap, limit, on_full):
+    def __init__(self, function, name, protocol, start, sides, on_gap, limit, on_full, policy=0,
+                 by_prefix=False):
         self.function = function
         self.name = name
         self.protocol = protocol
@@ -51,6 +59,8 @@ cdef class Handler:
         self.on_gap = on_gap
         self.limit = limit
         self.on_full = on_full
+        self.policy = policy
+        self.by_prefix = by_prefix
 
 
 # ---- one end -----------------------------------------------------------------------------
@@ -328,6 +338,19 @@ cdef class EndpointBase(Reader):
         """Reads no more of this side: what came and comes is counted, not kept."""
         self.detach()
 
+    def _configure_policy(self, overlap, deliver):
+        """The same, of what all readers of the side share: the last call holds."""
+        cdef Flow *f = self.fl
+        cdef int shift = POLICY_BITS * self.side
+        cdef uint8_t policy = f.policies >> shift & POLICY_MASK
+        if overlap is not None:
+            policy = (policy & DELIVER_ACKED) | <uint8_t>overlap
+        if deliver is not None:
+            policy = (policy & <uint8_t>~DELIVER_ACKED) | <uint8_t>deliver
+        f.policies = (f.policies & <uint8_t>~(POLICY_MASK << shift)) | <uint8_t>(policy << shift)
+        if not f.flags & FLOW_CLOSED:
+            receive_policy(self.core.state, f, self.side, policy)
+
     def _configure(self, limit, on_gap, on_full):
         """Numbers instead of names; None leaves a thing as it is."""
         if limit is not None:
@@ -410,6 +433,16 @@ cdef class EndpointBase(Reader):
         return self.fl.mss[self.side]
 
     @property
+    def is_tcp(self):
+        """Whether the flow is TCP."""
+        return self.fl.protocol != PROTO_UDP
+
+    @property
+    def _extended(self):
+        """Extended statistics as a dict; None: nobody asked for them."""
+        return end_stats(self.fl, self.side)
+
+    @property
     def packets(self):
         """Packets that this end sent."""
         return self.fl.h[self.side].packets
@@ -465,6 +498,7 @@ cdef FlowBase flow_view_new(object cls, object endpoint_class, Core core, Flow *
     view.core = core
     view.fl = f
     f.pins += 1
+    pool_charge(&core.state.pool, MEM_OBJECTS, VIEW_BYTES)
     view.queue = queue
     view.handler = handler
     view.client = endpoint_new(endpoint_class, core, f, queue, CLIENT, handler)
@@ -481,6 +515,7 @@ cdef class FlowBase:
 
     def __dealloc__(self):
         if self.fl != NULL:
+            pool_charge(&self.core.state.pool, MEM_OBJECTS, -<int64_t>VIEW_BYTES)
             flow_unpin(self.core.state, self.fl)
 
     cdef void link(self) noexcept:
@@ -579,6 +614,10 @@ cdef class FlowBase:
     def vlan(self):
         """VLAN ids of the first packet, outermost first; at most two."""
         return tuple([self.fl.vlan[i] & 0xFFF for i in range(self.fl.n_vlan)])
+
+    @property
+    def _community_seed(self):
+        return self.core.state.config.community_seed
 
     @property
     def _reason(self):

@@ -42,9 +42,7 @@ for folder in sys.argv[2:]:
 Counts = dict[str, dict[int, bool]]
 
 
-def report(
-    root: Path, build: Path, package: Path, when: str, folders: Sequence[Path]
-) -> list[str]:
+def report(root: Path, build: Path, package: Path, when: str, folders: Sequence[Path]) -> list[str]:
     """Prints the shares; the parts below LEAST."""
     for old in build.rglob("*.gcda"):
         old.unlink()

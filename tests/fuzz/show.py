@@ -1,6 +1,6 @@
 """Shows a script instruction by instruction, and what the engine makes of it.
 
-    python tests/fuzz/show.py SCRIPT...
+python tests/fuzz/show.py SCRIPT...
 """
 
 from __future__ import annotations

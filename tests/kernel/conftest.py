@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
+import socket
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,8 +13,9 @@ from pathlib import Path
 import pytest
 
 sys.path.append(str(Path(__file__).parent))
-from stranger import Street, street
+from stranger import ETH_P_ALL, Street, street
 
+SO_RCVBUFFORCE = 33
 PROGRAMS = ("ip", "ethtool")
 
 
@@ -46,3 +49,22 @@ def road(long_street: Street) -> Street:
     long_street.frames.clear()
     long_street.answers.clear()
     return long_street
+
+
+@pytest.fixture
+def sniffed(road: Street) -> Iterator[Street]:
+    """The road to a host whose kernel cannot merge buffers: somebody holds a copy of each."""
+    with road.server.entered():
+        sniffer = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
+    with sniffer:
+        sniffer.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, 1 << 28)
+        sniffer.bind(("s0", ETH_P_ALL))
+        road.after_visit = lambda: drain(sniffer)
+        yield road
+        road.after_visit = None
+
+
+def drain(sniffer: socket.socket) -> None:
+    with contextlib.suppress(BlockingIOError):
+        while sniffer.recv(1, socket.MSG_DONTWAIT):
+            pass

@@ -199,6 +199,13 @@ class Visit:
                 self.received += data
         return self.received
 
+    def leave(self) -> None:
+        """Ends the connection on both ends, and nothing of it is on the tap."""
+        seen = len(self.street.frames)
+        self.close()
+        self.street.settle()
+        del self.street.frames[seen:]
+
     def close(self) -> None:
         """Ends the connection on both ends without a trace."""
         if self.socket:

@@ -7,6 +7,7 @@ import socket
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from random import Random
 
 import pytest
 
@@ -14,11 +15,10 @@ sys.path.append(str(Path(__file__).parents[1]))
 from craft import ACK, FIN, PSH, RST, SYN, URG, mss, sack_permitted, timestamp
 
 sys.path.append(str(Path(__file__).parent))
-from reading import Seen, offered, read
+from fates import fate, told
+from reading import offered, read
 from stranger import PORT, SERVER, Street, Visit
 
-#: TCP_ESTABLISHED, TCP_CLOSE, TCP_CLOSE_WAIT of the kernel's
-STATES = {1: "open", 7: "reset", 8: "end"}
 Case = Callable[[Visit], None]
 CASES: dict[str, Case] = {}
 
@@ -275,6 +275,31 @@ def urgent_twice(v: Visit) -> None:
     v.send(data=b"more", at=8)
 
 
+# ---- the window's edge, 4096 bytes out ------------------------------------------------------------
+
+EDGE = 4096
+CONTENT = Random(7).randbytes(2 * EDGE)
+
+
+def overrun(*cuts: tuple[int, int]) -> Case:
+    def script(v: Visit) -> None:
+        v.open()
+        for begin, end in cuts:
+            v.send(data=CONTENT[begin:end], at=begin)
+            v.street.settle()
+
+    return script
+
+
+SMALL = {
+    "edge_exactly_reached": overrun((0, EDGE)),
+    "edge_is_where_it_begins": overrun((0, 10), (EDGE, EDGE + 10), (10, EDGE)),
+    "edge_overrun_by_the_first": overrun((0, EDGE + 100)),
+    "edge_overrun_above_a_hole": overrun((10, EDGE + 100), (0, 10)),
+    "edge_overrun_with_bytes_unread": overrun((0, 2048), (2048, EDGE + 100)),
+}
+CASES |= SMALL
+
 #: What the engine does otherwise today, and whose part of it that is.
 DIFFERS = {
     "old_stamp_with_data": "tcp: PAWS",
@@ -289,6 +314,9 @@ DIFFERS = {
     "ack_of_the_far_unsent": "tcp: segments that acknowledge the unsent are dropped",
     "ack_of_the_syn_itself": "tcp: acknowledgements too old (RFC 5961 section 5)",
     "ack_of_the_far_past": "tcp: acknowledgements too old (RFC 5961 section 5)",
+    "edge_overrun_by_the_first": "Linux took it whole; RFC 9293 takes what is within the window",
+    "edge_overrun_above_a_hole": "Linux takes nothing of it; RFC 9293 what is within the window",
+    "edge_overrun_with_bytes_unread": "Linux takes nothing of it; RFC 9293 what is in the window",
     "fin_ahead_then_fin": "tcp: the first FIN seen ends the stream, not the first met",
     "fin_on_early_byte": "tcp: a FIN in the midst of early bytes cuts them off",
     "early_byte_on_fin": "recv: linux policy knows nothing of a FIN's place",
@@ -299,23 +327,6 @@ DIFFERS = {
         if name.startswith("urgent_") and "far" not in name
     },
 }
-
-
-def fate(visit: Visit) -> tuple[bytes, str]:
-    """What the application received, and how it stands: open, end of stream, or reset."""
-    assert visit.socket
-    state = visit.socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0]
-    return visit.read(), STATES[state]
-
-
-def told(seen: Seen) -> tuple[bytes, str]:
-    """The same as aiomos tells it; what lies behind a gap no application received."""
-    data = seen.client.data
-    if seen.client.gaps:
-        data = data[: seen.client.gaps[0][0]]
-    if seen.reason == "RESET":
-        return data, "reset"
-    return data, "end" if seen.client.complete else "open"
 
 
 OPTIONS = [options for options in ({"overlap": "linux"}, {"urgent": "oob"}) if offered(**options)]
@@ -332,6 +343,8 @@ OPTIONS = [options for options in ({"overlap": "linux"}, {"urgent": "oob"}) if o
 )
 def test_odd_segment_the_socket_and_aiomos_agree(road: Street, name: str) -> None:
     with road.server.listen(SERVER, PORT) as listener:
+        if name in SMALL:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, EDGE)
         visit = Visit(road, listener, 2**32 - 6)
         CASES[name](visit)
         road.settle()

@@ -7,10 +7,7 @@ say what this kernel does (docs/decisions/0025).
 
 from __future__ import annotations
 
-import contextlib
-import socket
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,10 +15,9 @@ import pytest
 sys.path.append(str(Path(__file__).parent))
 from overlaps import VECTORS, Script, arrangements, by_the_rule, closed, dense, laid_out
 from reading import FULL, offered, read
-from stranger import ETH_P_ALL, PORT, SERVER, Street, Visit
+from stranger import PORT, SERVER, Street, Visit
 
 ISNS = (0, 1, 2**32 - 1, 2**32 - 11)
-SO_RCVBUFFORCE = 33
 RANDOM = 3000 if FULL else 300
 #: main, before, same, after: overlap-cases of 2007, read by `linux`.
 EXPECTED = {
@@ -30,25 +26,6 @@ EXPECTED = {
     "same": b"0LLLL..........HHII",
     "after": b"0AAJ............FFFGG",
 }
-
-
-@pytest.fixture
-def sniffed(road: Street) -> Iterator[Street]:
-    """The road to a host whose kernel cannot merge buffers: somebody holds a copy of each."""
-    with road.server.entered():
-        sniffer = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
-    with sniffer:
-        sniffer.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, 1 << 28)
-        sniffer.bind(("s0", ETH_P_ALL))
-        road.after_visit = lambda: drain(sniffer)
-        yield road
-        road.after_visit = None
-
-
-def drain(sniffer: socket.socket) -> None:
-    with contextlib.suppress(BlockingIOError):
-        while sniffer.recv(1, socket.MSG_DONTWAIT):
-            pass
 
 
 def received(street: Street, scripts: list[Script], isn: int = 1000) -> dict[int, bytes]:

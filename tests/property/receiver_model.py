@@ -87,7 +87,7 @@ class Stream:
         return (
             self.stamp is not None
             and segment.stamp is not None
-            and segment.stamp < self.stamp
+            and (segment.stamp - self.stamp) % TURN >= TURN // 2
             and not segment.flags & RST
         )
 

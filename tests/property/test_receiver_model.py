@@ -21,14 +21,27 @@ import aiomos
 from aiomos._engine._testing import CoreDriver
 
 sys.path.append(str(Path(__file__).parent))
-from receiver_model import END, Connection, Segment
+from receiver_model import END, TURN, Connection, Segment
 
 sys.path.append(str(Path(__file__).parents[1]))
-from craft import ACK, CLIENT, FIN, RST, SERVER, SYN, Talk, assert_idle, merged, window_scale
+from craft import (
+    ACK,
+    CLIENT,
+    FIN,
+    RST,
+    SERVER,
+    SYN,
+    Talk,
+    assert_idle,
+    merged,
+    timestamp,
+    window_scale,
+)
 
 FULL = os.environ.get("AIOMOS_FULL", "") not in ("", "0")
 FAILURES = Path(__file__).parent / "failures"
 ISNS = [(1000, 2000), (2**32 - 1, 0), (2**32 - 30, 2**31 - 20), (2**32 - 2, 2**32 - 60)]
+CLOCKS = [None]  # until the engine has PAWS: [None, None, 1000, TURN - 20]
 WIDE = 60  # bytes of the largest window: small, so that segments meet its edges
 
 Frames = list[tuple[bytes, int]]
@@ -43,6 +56,7 @@ class Step(NamedTuple):
     delta: int = 0
     data: bytes = b""
     window: int = 0
+    age: int = 0  # of its time stamp: such older than the sender's clock
 
 
 sides = st.integers(0, 1)
@@ -55,11 +69,14 @@ kinds = st.sampled_from(
 windows = st.integers(0, WIDE)
 
 
-def step(kind, anchor="next", delta=0, data=b"", window=0):
+ages = st.sampled_from([0] * 8 + [1, 10, 500, 1 << 31, -3])
+
+
+def step(kind, anchor="next", delta=0, data=b"", window=0, age=ages):
     """Steps of either side; arguments are values or strategies."""
     given_or_just = [
         value if isinstance(value, st.SearchStrategy) else st.just(value)
-        for value in (kind, anchor, delta, data, window)
+        for value in (kind, anchor, delta, data, window, age)
     ]
     return st.tuples(sides, *given_or_just).map(lambda values: Step(*values))
 
@@ -87,20 +104,30 @@ FLAGS = {
 KNOWN = {"fin", "in order", "doubtful"}
 
 
+def stamped(stamp: int | None) -> bytes:
+    return b"" if stamp is None else timestamp(stamp)
+
+
 class Stage:
     """Plays steps: gives each to the model, and as a frame to the tap."""
 
-    def __init__(self, isns: tuple[int, int], scale: int, windows: tuple[int, int]) -> None:
+    def __init__(
+        self, isns: tuple[int, int], scale: int, windows: tuple[int, int], clock: int | None
+    ) -> None:
         self.frames: Frames = []
         self.scale = scale
         self.talk = Talk(lambda raw, now: self.frames.append((raw, now)), isn=isns)
+        self.clock = clock  # of both ends' time stamps; None: they do not use them
         self.windows = [size >> scale for size in windows]  # in the field's unit
-        scaling = window_scale(scale) if scale else b""
+        options = window_scale(scale) if scale else b""
+        stamp = stamped(clock)
         synack = min(self.windows[SERVER], WIDE)
-        self.talk.c(flags=SYN, options=scaling, window=5)
-        self.talk.s(flags=SYN | ACK, options=scaling, window=synack)
-        self.talk.c(window=self.windows[CLIENT])
+        self.talk.c(flags=SYN, options=options + stamp, window=5)
+        self.talk.s(flags=SYN | ACK, options=options + stamp, window=synack)
+        self.talk.c(window=self.windows[CLIENT], options=stamp)
         self.model = Connection((synack, self.windows[CLIENT] << scale))
+        for stream in self.model.sent:
+            stream.stamp = clock
         self.windows[SERVER] = synack >> scale  # what it may say again without widening it
 
     def play(self, step: Step) -> None:
@@ -121,7 +148,10 @@ class Stage:
         if step.kind in ("syn", "synack") and model.reason:
             return  # might open another connection
         window = self.windows[step.side]
-        self.send(step.side, Segment(flags, at, data, ack, window << self.scale))
+        if self.clock is not None:
+            self.clock += 1
+        stamp = None if self.clock is None else (self.clock - step.age) % TURN
+        self.send(step.side, Segment(flags, at, data, ack, window << self.scale, stamp))
 
     def send(self, side: int, segment: Segment) -> None:
         self.model.arrives(side, segment)
@@ -132,6 +162,7 @@ class Stage:
             at=segment.at,
             ack=segment.ack,
             window=segment.window >> self.scale,
+            options=stamped(segment.stamp),
         )
         self.talk.give(raw)
 
@@ -225,10 +256,11 @@ def save(frames: Frames, name: str) -> Path:
     isns=st.sampled_from(ISNS),
     scale=st.sampled_from([0, 0, 2]),
     first=st.tuples(windows, windows),
+    clock=st.sampled_from(CLOCKS),
     sizes=st.lists(st.integers(1, 64), min_size=1, max_size=5),
 )
-def test_any_segments_both_receivers_are_as_the_model_says(steps, isns, scale, first, sizes):
-    stage = Stage(isns, scale, first)
+def test_any_segments_both_receivers_are_as_the_model_says(steps, isns, scale, first, clock, sizes):
+    stage = Stage(isns, scale, first, clock)
     for step in steps:
         stage.play(step)
     try:

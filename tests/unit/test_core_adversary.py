@@ -31,7 +31,6 @@ def talk(driver, request):
     return talk
 
 
-@pytest.mark.xfail(strict=True, reason="recv: a copy that is next in order wins over an early one")
 def test_established_early_bytes_come_again_in_order_the_first_copy_stays(driver, talk):
     talk.s(b"BCD", at=1)
     talk.s(b"abcdef", at=0)

@@ -114,7 +114,13 @@ def test_packet_before_the_limit_prolongs(driver, talk, state, seconds):
 
 def test_limits_of_other_lengths_hold():
     driver = CoreDriver(
-        embryonic=5, established=30, half_closed=10, closing=20, linger=2, udp_idle=7, one_sided=15
+        embryonic=5,
+        established=30,
+        half_closed=10,
+        closing=20,
+        time_wait=2,
+        udp_idle=7,
+        one_sided=15,
     )
     for i, (state, _) in enumerate([*LIMITS, (one_sided, 0)]):
         state(Talk(driver.input, client=("10.0.0.1", 1000 + i)))
@@ -270,10 +276,11 @@ def test_table_full_new_flows_are_refused_and_old_ones_go_on():
     talks = [Talk(driver.input, client=("10.0.0.1", 1000 + i)) for i in range(15)]
     for talk in talks:
         talk.handshake()
+        talk.c(b"still ")
     assert driver.counters()["flows"] == 10
     assert driver.counters()["table_full"] >= 5
     talks[3].c(b"fine")
-    assert driver.flows[3].items[CLIENT] == [b"fine"]
+    assert driver.flows[3].items[CLIENT] == [b"still fine"]
     talks[3].close()
     driver.tick(talks[3].now + 61 * SECOND)
     talks[12].now = talks[3].now + 62 * SECOND

@@ -24,20 +24,22 @@ SHIM = ROOT / "dpdk_shim"
 
 #: From the lowest to the highest. In `BRIDGE` Python objects and asyncio begin.
 ENGINE_LAYERS: dict[str, str] = {
-    "leaves": "seq be checksum walk limits intrinsics shim bpf flowprobe errors names options",
+    "leaves": "seq overlap be checksum walk limits intrinsics shim bpf flowprobe errors names"
+    " options",
     "storage": "links tunnels udptunnels wire tcpopt pool stream flow flowstats timers flowkey clock"
     " filtertext filterproof",
-    "tables": "flowtable assembler defrag filters events",
-    "protocol": "state stats life shed fragments receive closing handshake tcp udp flowfilters",
+    "tables": "flowtable assembler targets defrag filters events",
+    "protocol": "state stats life shed fragments repeats delivery receive closing handshake tcp udp"
+    " flowfilters",
     "core": "core",
-    "bridge": "source probe taskface taskqueue task reading packet view faults packethooks"
+    "bridge": "source probe taskface taskqueue task reading packet statsview view faults packethooks"
     " overlimit feed pump",
     "test hooks": "_testing _resume _check _fuzzheaders _fuzzframes _fuzz",
 }
 #: What users read.
 PYTHON_LAYERS: dict[str, str] = {
     "vocabulary": "events _options",
-    "objects": "_endpoint _flow _packet _summary _progress",
+    "objects": "_stats _community_id _endpoint _flow _packet _summary _progress",
     "declarations": "_app _inflight _replay_loop",
     "runner": "_runner _loader flows",
     "public names": "__init__",
