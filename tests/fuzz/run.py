@@ -53,7 +53,7 @@ def build(tree: Path, folder: Path, kind: str, *options: str, cc: str) -> Path:
     package = folder / "root"
     places = [f"-Dpython.{place}={package}" for place in ("platlibdir", "purelibdir")]
     if not (folder / "build.ninja").exists():
-        setup = ["meson", "setup", folder, tree, f"-Dfuzzing={kind}", f"--prefix={package}"]
+        setup = ["meson", "setup", folder, tree, f"-Dfuzz_target={kind}", f"--prefix={package}"]
         run([*setup, *places, *options], env=os.environ | {"CC": cc})
     run(["ninja", "-C", folder])
     run(["meson", "install", "-C", folder, "--no-rebuild", "--only-changed"])

@@ -412,19 +412,21 @@ def tunnels() -> Iterator[tuple[str, Script]]:
     """Each way of carrying packets, whole and cut after every few bytes."""
     around = bytes.fromhex("0200000000010200000000020800")
     for name, (protocol, text) in IP_TUNNELS.items():
-        yield f"ip_{name}", each_cut(bytes.fromhex(text), 1, protocol)
+        yield from each_cut(f"ip_{name}", bytes.fromhex(text), 1, protocol)
     for name, (port, text) in UDP_TUNNELS.items():
-        yield f"udp_{name}", each_cut(bytes.fromhex(text), 1, 17, port)
+        yield from each_cut(f"udp_{name}", bytes.fromhex(text), 1, 17, port)
     for name, text in ETHER_TYPES.items():
-        yield f"ether_{name}", each_cut(around[:12] + bytes.fromhex(text), 1)
+        yield from each_cut(f"ether_{name}", around[:12] + bytes.fromhex(text), 1)
     for name, (kind, text) in LINKS.items():
-        yield f"link_{name}", each_cut(bytes.fromhex(text), kind)
+        yield from each_cut(f"link_{name}", bytes.fromhex(text), kind)
 
 
-def each_cut(head: bytes, kind: int, protocol: int = 0, port: int = 0) -> Script:
+def each_cut(
+    name: str, head: bytes, kind: int, protocol: int = 0, port: int = 0
+) -> Iterator[tuple[str, Script]]:
     """The header before an IP packet and before a frame; the frame whole, short, in two parts."""
-    s = Script(AGAIN)
     for body in (INSIDE, ETHER, INSIDE[1:]):
+        s = Script(AGAIN)
         inner = head + body
         if port:
             inner = struct.pack(">HHHH", port, port, 8 + len(inner), 0) + inner
@@ -436,7 +438,7 @@ def each_cut(head: bytes, kind: int, protocol: int = 0, port: int = 0) -> Script
                 s.link(Link.ETHERNET).ip(protocol, inner[:n])
             elif n <= len(inner):
                 s.raw(inner[:n] or inner, kind)
-    return s
+        yield f"{name}_{len(body)}", s
 
 
 def datagrams() -> Script:
