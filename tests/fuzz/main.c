@@ -7,7 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-unsigned long long aio_fuzz_work; /* loads, and eighths of bytes moved (counted.h) */
+unsigned long long aio_fuzz_work; /* loads, and cache lines moved (counted.h) */
 
 /* What the compiler calls before each load (-fsanitize-coverage=trace-loads). */
 #define COUNT_LOADS(size) \
@@ -65,5 +65,8 @@ int LLVMFuzzerInitialize(int *argc, char ***argv)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    return play(data, size);
+    int result = play(data, size);
+    if (getenv("AIOMOS_FUZZ_WORK") != NULL)
+        fprintf(stderr, "work so far: %llu\n", aio_fuzz_work);
+    return result;
 }

@@ -2,7 +2,7 @@
 
     run.py fuzz [SECONDS]       fuzzes, then the share of the engine that seeds and findings reach
     run.py coverage             that share alone, of the seeds
-    run.py selftest [SECONDS]   plants the defects of defects/ one at a time; each must be found
+    run.py selftest [SECONDS]   plants the defects of defects.py one at a time; each must be found
 
 Everything lands in build/fuzz*. What fuzzing learned stays in build/fuzz-corpus for the next time.
 """
@@ -20,10 +20,10 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent))
 import reached
 import seeds
+from defects import DEFECTS, Defect
 
 ROOT = Path(__file__).resolve().parents[2]
 BUILD = ROOT / "build"
-DEFECTS = sorted((Path(__file__).parent / "defects").glob("*.patch"))
 #: What a copy of the tree must hold to be built.
 TREE = ("aiomos", "dpdk_shim", "tests/fuzz", "meson.build", "meson.options", "pyproject.toml")
 LARGEST_SCRIPT = 4096
@@ -150,26 +150,25 @@ def do_selftest(seconds: int) -> int:
     return 0 if all(well for _, well, _ in results) else 1
 
 
-def try_one(tree: Path, defect: Path | None, seconds: int) -> tuple[str, bool, str]:
+def try_one(tree: Path, defect: Defect | None, seconds: int) -> tuple[str, bool, str]:
     """Builds with the defect and fuzzes: (name, as expected, in words)."""
-    name = defect.stem if defect else "undamaged"
-    patch = ["patch", "-p1", "-s", "--no-backup-if-mismatch", "-d", tree, "-i", defect or ""]
+    name = defect.name if defect else "undamaged"
     folder = tree.parent / "build"
     say(f"{name}: building")
     if defect:
-        run(patch)
+        defect.plant(tree)
     try:
         package = build_target(tree, folder)
-        log = tree.parent / f"{name}.log"
-        say(f"{name}: fuzzing for up to {seconds} s")
-        begin = time.monotonic()
-        with_corpus = tree.parent / "corpus" / name
-        shutil.rmtree(with_corpus, ignore_errors=True)
-        clean = fuzz(folder, package, seconds, with_corpus, log)
-        took = time.monotonic() - begin
     finally:
         if defect:
-            run([*patch, "-R"])
+            defect.remove(tree, ROOT)
+    say(f"{name}: fuzzing for up to {seconds} s")
+    log = tree.parent / f"{name.replace(' ', '_')}.log"
+    corpus = tree.parent / "corpus"
+    shutil.rmtree(corpus, ignore_errors=True)
+    begin = time.monotonic()
+    clean = fuzz(folder, package, seconds, corpus, log)
+    took = time.monotonic() - begin
     if clean:
         return name, defect is None, f"nothing found in {took:.0f} s"
     return name, defect is not None, f"found in {took:.1f} s: {finding(log)}"
