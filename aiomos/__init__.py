@@ -31,6 +31,7 @@ from aiomos._packet import Packet
 from aiomos._runner import Engine, replay, run
 from aiomos._stats import EndpointStats, FlowStats
 from aiomos._summary import Summary
+from aiomos._tunnel import Tunnel
 from aiomos.events import (
     Anomaly,
     CloseReason,
@@ -105,6 +106,7 @@ __all__ = [
     "StateChange",
     "Summary",
     "TimerFired",
+    "Tunnel",
     "VerdictError",
     "WindowUpdate",
     "Writer",

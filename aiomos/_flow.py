@@ -10,6 +10,7 @@ import attrs
 from aiomos._community_id import community_id
 from aiomos._engine.view import FlowBase
 from aiomos._stats import FlowStats, flow_stats
+from aiomos._tunnel import Tunnel
 from aiomos.events import CloseReason, Datagram
 
 if TYPE_CHECKING:
@@ -69,6 +70,14 @@ class Flow(FlowBase):
     def close_reason(self) -> CloseReason | None:
         """Why the flow ended; None while it has not."""
         return CloseReason(self._reason) if self._reason else None
+
+    @property
+    def tunnel(self) -> tuple[Tunnel, ...]:
+        """What is around the connection's packets, outermost first, as its first packet had it.
+
+        VLAN tags are in ``vlan``.
+        """
+        return tuple(Tunnel(*fields) for fields in self._tunnels)
 
     async def established(self) -> None:
         """Wait until both SYNs were acknowledged; at once if they were, or the flow is over."""

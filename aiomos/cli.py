@@ -12,13 +12,14 @@ import io
 import logging
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any, NoReturn
 
 import click
 
 from aiomos._engine.errors import AiomosError, ConfigError, SourceError
+from aiomos._engine.names import DECODERS
 from aiomos._options import CHOICES, Overlap
 from aiomos._summary import Summary
 
@@ -79,6 +80,29 @@ def main() -> None:
     logging.getLogger("aiomos").addHandler(handler)
 
 
+def _names(choices: Sequence[str], value: str | None) -> tuple[str, ...]:
+    """The names of a list with commas between them.
+
+    Raises:
+        BadParameter: one is no choice.
+    """
+    found = tuple(name for name in (value or "").split(",") if name)
+    for name in found:
+        if name not in choices:
+            raise click.BadParameter(f"{name!r} is none of {', '.join(choices)}")
+    return found
+
+
+def _decoders(context: click.Context, option: click.Parameter, value: str | None) -> Any:
+    """What is left to decode."""
+    off = _names(DECODERS, value)
+    return tuple(name for name in DECODERS if name not in off)
+
+
+def _key_parts(context: click.Context, option: click.Parameter, value: str | None) -> Any:
+    return _names(("vlan", "tunnel"), value)
+
+
 def _shared(command: Callable[..., None]) -> Callable[..., None]:
     """Options of every command that replays captures."""
     for option in (
@@ -86,6 +110,10 @@ def _shared(command: Callable[..., None]) -> Callable[..., None]:
         click.option("-c", "count", metavar="N", type=click.IntRange(1),
                      help="Stop after N packets."),
         click.option("--strict", is_flag=True, help="Exit with 1 when a capture is cut off."),
+        click.option("--no-decode", "decode", metavar="NAME,...", callback=_decoders,
+                     help="Leave encapsulations closed: vxlan, gre, vlan, ..."),
+        click.option("--key", metavar="vlan,tunnel", callback=_key_parts,
+                     help="Tell equal addresses in different networks apart."),
         click.option("--linger", metavar="SECONDS", type=click.FloatRange(0), default=1.0,
                      show_default=True, help="Capture time that handlers get at the end."),
         click.option("--io-patience", metavar="SECONDS", type=click.FloatRange(0), default=5.0,
@@ -169,7 +197,8 @@ def flows(
 
 def _replay(
     app: Any, paths: list[str], write: str | None, snap_length: int, *, filter: str | None,
-    count: int | None, strict: bool, quiet: bool, settings: tuple[str, ...], **options: Any,
+    count: int | None, strict: bool, quiet: bool, settings: tuple[str, ...],
+    key: tuple[str, ...], **options: Any,
 ) -> None:  # fmt: skip
     """Runs, reports, and sets the exit status."""
     from aiomos._engine.options import parse_options
@@ -177,7 +206,7 @@ def _replay(
     from aiomos._progress import progress
     from aiomos._runner import run as run_app
 
-    options |= parse_options(settings)
+    options |= {f"{part}_in_key": True for part in key} | parse_options(settings)
     with open_files(paths) as source, _writer(write, snap_length, source) as writer:
         with progress(source, not quiet):
             summary = run_app(app, source, filter=filter, write=writer, count=count or 0, **options)

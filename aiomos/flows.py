@@ -80,6 +80,8 @@ class Line:
             "retransmissions": client.retransmissions + server.retransmissions,
             "gaps": client.gaps + server.gaps,
             "midstream": flow.midstream,
+            "vlan": " ".join(map(str, flow.vlan)),
+            "tunnel": " ".join(map(str, flow.tunnel)),
             "community_id": flow.community_id,
         }
         return found | stats_fields(flow.stats) if stats else found

@@ -17,7 +17,7 @@ def seq_compare(a: int, b: int) -> tuple[int, bool, bool, bool, bool]: ...
 def decode(
     data: bytes | bytearray,
     *,
-    tag: int = 0,
+    scope: Iterable[str] = (),
     seed: bytes = b"",
     without: Iterable[str] = (),
     link_type: int = 1,

@@ -19,6 +19,7 @@ from aiomos._engine.core cimport Core
 from aiomos._engine.events cimport Event
 from aiomos._engine.flow cimport FLOW_CLIENT_LOW, FLOW_IN_WHEEL, Flow
 from aiomos._engine.flowkey cimport KeySeed, flow_key
+from aiomos._engine.flowscope cimport SCOPE_TUNNEL, SCOPE_VLAN, flow_scope
 from aiomos._engine.flowtable cimport (FlowTable, table_add, table_find, table_free, table_init,
                                        table_release, table_unlink)
 from aiomos._engine.life cimport flow_unpin, flow_unviewed
@@ -106,11 +107,14 @@ def seq_compare(uint32_t a, uint32_t b):
     return seq_diff(a, b), seq_lt(a, b), seq_le(a, b), seq_gt(a, b), seq_ge(a, b)
 
 
-def decode(data, *, uint16_t tag=0, bytes seed=b"", without=(), **meta):
+SCOPES = {"vlan": SCOPE_VLAN, "tunnel": SCOPE_TUNNEL}
+
+
+def decode(data, *, scope=(), bytes seed=b"", without=(), **meta):
     """What wire_decode() makes of a frame, with its key when it has one; fields as a dict."""
     cdef FrameBox box = FrameBox(data, **meta)
     cdef Packet p
-    cdef KeySeed key
+    cdef KeySeed secret
     memset(&p, 0, sizeof(Packet))
     wire_decode(&p, &box.frame, box.frame.data, box.frame.head_len,
                 check_options({"decode": set(names.DECODERS).difference(without)})["decode"])
@@ -129,8 +133,8 @@ def decode(data, *, uint16_t tag=0, bytes seed=b"", without=(), **meta):
                      payload_cap=p.payload_cap)
     if p.status <= WIRE_UDP:
         seed = seed.ljust(sizeof(KeySeed), b"\x5a")
-        memcpy(&key, <const char *>seed, sizeof(KeySeed))
-        flow_key(&p, &key, tag)
+        memcpy(&secret, <const char *>seed, sizeof(KeySeed))
+        flow_key(&p, &secret, flow_scope(&p, &secret, sum({SCOPES[name] for name in scope})))
         found.update(sport=p.sport, dport=p.dport, l4_len=p.l4_len, hash=p.hash,
                      key=(p.k0, p.k1), from_low=bool(p.from_low))
         if p.protocol == PROTO_TCP:

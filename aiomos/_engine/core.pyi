@@ -28,6 +28,7 @@ class Core:
         pickup: bool = ...,
         min_ttl: int = ...,
         vlan_in_key: bool = ...,
+        tunnel_in_key: bool = ...,
         seed: bytes | None = ...,
     ) -> None: ...
     def set_prefixes(self, prefixes: Sequence[tuple[bytes, int, int]]) -> None: ...

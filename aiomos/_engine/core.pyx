@@ -8,9 +8,11 @@ from aiomos._engine import names
 from aiomos._engine.closing cimport tcp_close, tcp_timer
 from aiomos._engine.defrag cimport (defrag_clear, defrag_expire, defrag_free, defrag_init)
 from aiomos._engine.events cimport ANOMALY_STATUS, EVENT_ANOMALY, HOOK_SENDER
+from aiomos._engine.extra cimport extra_drop, extra_free, extra_init
 from aiomos._engine.flow cimport (FLOW_CLIENT_LOW, FLOW_CLOSED, FLOW_STATS, FLOW_UNLINKED, Flow,
                                   LIST_CLOSED, LIST_EMBRYONIC)
 from aiomos._engine.flowkey cimport flow_key
+from aiomos._engine.flowscope cimport SCOPE_TUNNEL, SCOPE_VLAN, flow_scope
 from aiomos._engine.flowtable cimport (FlowSlot, table_find, table_free, table_home, table_init)
 from aiomos._engine.fragments cimport fragment_arrives
 from aiomos._engine.handshake cimport TCP_DONE, tcp_assume_syn, tcp_may_open
@@ -85,8 +87,9 @@ cdef class Core:
         config.memory = values["memory"]
         config.history = values["history"]
         config.pickup = values["pickup"]
+        config.key_scope = ((SCOPE_VLAN if values["vlan_in_key"] else 0)
+                            | (SCOPE_TUNNEL if values["tunnel_in_key"] else 0))
         config.min_ttl = values["min_ttl"]
-        config.vlan_in_key = values["vlan_in_key"]
         config.decoders = values["decode"]
         self._configure_fragments(values)
 
@@ -126,6 +129,8 @@ cdef class Core:
         # Entries of flows that are over stay while somebody holds a view: as many again.
         if table_init(&self.state.table, self.state.config.max_flows * 2 + SPARE_FLOWS, seed) != 0:
             raise MemoryError(f"no room for {self.state.config.max_flows} flows: lower max_flows")
+        if extra_init(&self.state.extras, self.state.table.capacity) != 0:
+            raise MemoryError(f"no room for {self.state.config.max_flows} flows: lower max_flows")
         wheel_init(&self.state.wheel, self.state.table.flows)
         pool_init(&self.state.pool, self.state.config.memory)
         self.state.defrag.seed = self.state.table.seed
@@ -139,7 +144,9 @@ cdef class Core:
         if self.state != NULL:
             for i in range(1, self.state.table.high + 1):
                 flow_unviewed(self.state, &self.state.table.flows[i])
+                extra_drop(&self.state.extras, &self.state.pool, &self.state.table.flows[i])
                 stats_close(self.state, &self.state.table.flows[i])
+            extra_free(&self.state.extras)
             table_free(&self.state.table)
             defrag_free(&self.state.defrag)
             pool_clear(&self.state.pool)
@@ -160,7 +167,7 @@ cdef class Core:
             p = &self.packets[i]
             wire_decode(p, &frames[i], frames[i].data, frames[i].head_len, cs.config.decoders)
             if likely(p.status <= WIRE_UDP):
-                flow_key(p, &cs.table.seed, key_tag(cs, p))
+                flow_key(p, &cs.table.seed, key_scope(cs, p))
                 aio_prefetch(table_home(&cs.table, p.hash))
         for i in range(n):
             p = &self.packets[i]
@@ -294,9 +301,9 @@ cdef class Core:
         }
 
 
-cdef inline uint16_t key_tag(const CoreState *cs, const Packet *p) noexcept nogil:
-    if cs.config.vlan_in_key and p.n_vlan:
-        return p.vlan[p.n_vlan - 1] & 0xFFF
+cdef inline uint64_t key_scope(const CoreState *cs, const Packet *p) noexcept nogil:
+    if unlikely(cs.config.key_scope):
+        return flow_scope(p, &cs.table.seed, cs.config.key_scope)
     return 0
 
 
@@ -308,17 +315,17 @@ cdef void linearise(CoreState *cs, Packet *p) noexcept nogil:
     if p.payload_off + p.payload_cap > n:
         p.payload_cap = n - p.payload_off if p.payload_off < n else 0
     if p.status <= WIRE_UDP:
-        flow_key(p, &cs.table.seed, key_tag(cs, p))
+        flow_key(p, &cs.table.seed, key_scope(cs, p))
 
 
 cdef void no_segment(CoreState *cs, Packet *p) noexcept nogil:
     """What is none by itself: fragments, which may make one whole, and malformed frames."""
     cdef int depth = 0
     while (p.status == WIRE_FRAGMENT and depth < FRAGMENT_DEPTH
-           and fragment_arrives(cs, p, key_tag(cs, p))):
+           and fragment_arrives(cs, p, key_scope(cs, p))):
         depth += 1
     if p.status <= WIRE_UDP:
-        flow_key(p, &cs.table.seed, key_tag(cs, p))
+        flow_key(p, &cs.table.seed, key_scope(cs, p))
     elif p.status >= WIRE_TRUNCATED and p.status != WIRE_PROTECTED:
         event_raise(cs, NULL, EVENT_ANOMALY, CLIENT, HOOK_SENDER, ANOMALY_STATUS + p.status, 0, 0)
 

@@ -38,6 +38,7 @@ cdef enum:
     FLOW_OTHER_ISN = 0x1000   # other_isn holds, of the client (0x1000) or the server (0x2000)
     FLOW_PAWS = 0x4000        # both ends use timestamps: older ones are refused (RFC 7323)
     FLOW_GUESSED = 0x8000     # nothing seen so far says which end is the client
+    FLOW_EXTRA = 0x400000     # it has a block of its own besides (extra.pxd)
     FLOW_DYING = 0x0400       # unlinked in this burst; records may still name it
     FLOW_STATS = 0x100000     # Flow.stats holds: every packet is counted in more detail
 

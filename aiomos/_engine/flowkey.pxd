@@ -1,6 +1,7 @@
 """The canonical key of a flow: the same for both directions, hashed with a secret seed.
 
-IPv4: the key itself, in two words. IPv6: two seeded 64-bit digests of it; the full
+IPv4: the key itself, in two words; with a digest over it where the network is part of the key
+(flowscope.pxd). IPv6: two seeded 64-bit digests of it; the full
 addresses are compared once more before a match is believed (flowtable.pyx).
 """
 from libc.stdint cimport uint16_t, uint32_t, uint64_t, uint8_t
@@ -15,20 +16,19 @@ cdef struct KeySeed:
     uint64_t c
     uint64_t d
 
-cdef inline uint64_t key_tail(const Packet *p, uint16_t low, uint16_t high,
-                              uint16_t tag) noexcept nogil:
-    return (<uint64_t>low << 48 | <uint64_t>high << 32 | <uint64_t>tag << 16
+cdef inline uint64_t key_tail(const Packet *p, uint16_t low, uint16_t high) noexcept nogil:
+    return (<uint64_t>low << 48 | <uint64_t>high << 32
             | <uint64_t>p.protocol << 8 | p.ip_version)
 
-cdef inline void key_ip4(Packet *p, uint16_t tag) noexcept nogil:
+cdef inline void key_ip4(Packet *p) noexcept nogil:
     cdef uint64_t src = raw32(p.ip + 12), dst = raw32(p.ip + 16)
     p.from_low = src < dst or (src == dst and p.sport <= p.dport)
     if p.from_low:
         p.k0 = src << 32 | dst
-        p.k1 = key_tail(p, p.sport, p.dport, tag)
+        p.k1 = key_tail(p, p.sport, p.dport)
     else:
         p.k0 = dst << 32 | src
-        p.k1 = key_tail(p, p.dport, p.sport, tag)
+        p.k1 = key_tail(p, p.dport, p.sport)
 
 cdef inline bint src_is_low6(const Packet *p) noexcept nogil:
     cdef const uint8_t *src = p.ip + 8
@@ -39,16 +39,16 @@ cdef inline bint src_is_low6(const Packet *p) noexcept nogil:
         return raw64(src + 8) < raw64(dst + 8)
     return p.sport <= p.dport
 
-cdef inline void key_ip6(Packet *p, const KeySeed *seed, uint16_t tag) noexcept nogil:
+cdef inline void key_ip6(Packet *p, const KeySeed *seed) noexcept nogil:
     cdef const uint8_t *low = p.ip + 8
     cdef const uint8_t *high = p.ip + 24
     cdef uint64_t tail, x, y
     p.from_low = src_is_low6(p)
     if p.from_low:
-        tail = key_tail(p, p.sport, p.dport, tag)
+        tail = key_tail(p, p.sport, p.dport)
     else:
         low, high = high, low
-        tail = key_tail(p, p.dport, p.sport, tag)
+        tail = key_tail(p, p.dport, p.sport)
     x = aio_mum(raw64(low) ^ seed.c, raw64(low + 8) ^ seed.d)
     y = aio_mum(raw64(high) ^ seed.d, raw64(high + 8) ^ seed.a)
     p.k0 = aio_mum(x ^ seed.b, y ^ tail ^ seed.c) ^ x
@@ -58,11 +58,12 @@ cdef inline uint32_t key_hash(uint64_t k0, uint64_t k1, const KeySeed *seed) noe
     cdef uint64_t h = aio_mum(k0 ^ seed.a, k1 ^ seed.b)
     return <uint32_t>(h ^ (h >> 32))
 
-# Fills k0, k1, hash and from_low of a decoded TCP or UDP packet; tag is the VLAN id
-# when that is part of the key, else 0.
-cdef inline void flow_key(Packet *p, const KeySeed *seed, uint16_t tag) noexcept nogil:
+# Fills k0, k1, hash and from_low of a decoded TCP or UDP packet; scope is which network it is
+# in (flowscope.pxd), 0 when that is no part of the key.
+cdef inline void flow_key(Packet *p, const KeySeed *seed, uint64_t scope) noexcept nogil:
     if p.ip_version == 4:
-        key_ip4(p, tag)
+        key_ip4(p)
     else:
-        key_ip6(p, seed, tag)
+        key_ip6(p, seed)
+    p.k0 ^= scope
     p.hash = key_hash(p.k0, p.k1, seed)

@@ -3,6 +3,7 @@ from libc.stdint cimport uint16_t
 from libc.string cimport memcpy
 
 from aiomos._engine.events cimport EVENT_OVERLAP, EVENT_RETRANSMISSION
+from aiomos._engine.extra cimport extra_drop, extra_tunnels
 from aiomos._engine.flow cimport (FLOW_CLIENT_LOW, FLOW_CLOSED, FLOW_DYING, FLOW_ESTABLISHED,
                                   FLOW_OPEN, FLOW_UNLINKED, HALF_FIN, LIST_CLOSED,
                                   LIST_EMBRYONIC, LIST_UNPROVEN)
@@ -63,6 +64,8 @@ cdef Flow *flow_open(CoreState *cs, Packet *p, int sender) noexcept nogil:
     f.last_ns = cs.now
     table_list(&cs.table, f, LIST_EMBRYONIC if p.protocol == PROTO_TCP else LIST_UNPROVEN)
     cs.counters[C_FLOWS] += 1
+    if p.n_tunnels and not extra_tunnels(&cs.extras, &cs.pool, f, p):
+        cs.counters[C_MEMORY] += 1
     if cs.config.statistics:
         stats_open(cs, f)
     if cs.match != NULL:
@@ -217,6 +220,7 @@ cdef void drop_streams(Flow *f) noexcept nogil:
 
 
 cdef inline void release(CoreState *cs, Flow *f) noexcept nogil:
+    extra_drop(&cs.extras, &cs.pool, f)
     stats_close(cs, f)
     table_release(&cs.table, f)
 

@@ -31,6 +31,7 @@ DEFAULTS: dict[str, Any] = {
     "pickup": True,
     "min_ttl": 0,
     "vlan_in_key": False,
+    "tunnel_in_key": False,
     "statistics": False,
     "community_id_seed": 0,
     "decode": names.DECODERS,

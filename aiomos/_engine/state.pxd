@@ -10,6 +10,7 @@ from aiomos._engine.clock cimport Clock
 from aiomos._engine.defrag cimport Defrag
 from aiomos._engine.events cimport (EVENT_ANOMALY, EVENT_STATE, HOOK_RECEIVER, HOOK_SENDER,
                                     HOOK_TIMER, Event, event_fn)
+from aiomos._engine.extra cimport Extras
 from aiomos._engine.flow cimport Flow
 from aiomos._engine.flowtable cimport FlowTable
 from aiomos._engine.pool cimport Pool
@@ -124,13 +125,14 @@ cdef struct CoreConfig:
     uint32_t history          # bytes kept of a side to judge repeated ones by, where wanted
     uint8_t min_ttl           # packets under it reach no flow
     bint pickup               # follow connections whose SYN was not seen
-    bint vlan_in_key
+    uint8_t key_scope         # SCOPE_*: what is part of a flow's key besides addresses and ports
     uint32_t decoders         # bit mask of Decoder (walk.pxd)
 
 cdef struct CoreState:
     FlowTable table
     Wheel wheel
     Pool pool
+    Extras extras
     Clock clock
     CoreConfig config
     int64_t now               # engine time

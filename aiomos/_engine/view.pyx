@@ -10,6 +10,7 @@ import ipaddress
 
 from aiomos._engine import names
 from aiomos._engine.errors import FlowEvicted, FlowReset, FlowTimeout, GapError
+from aiomos._engine.extra cimport Extra, TunnelNote, extra_of
 from aiomos._engine.flow cimport (FLOW_CLOSED, FLOW_ESTABLISHED, FLOW_MIDSTREAM, HALF_FIN,
                                   HALF_FIN_DONE, HALF_RST, HALF_SYN)
 from aiomos._engine.intrinsics cimport likely
@@ -506,6 +507,17 @@ cdef FlowBase flow_view_new(object cls, object endpoint_class, Core core, Flow *
     return view
 
 
+cdef tuple tunnel_tuple(const TunnelNote *n):
+    cdef int size = 4 if n.ip_version == 4 else 16
+    source = destination = ""
+    if n.ip_version:
+        source = str(ipaddress.ip_address(
+            PyBytes_FromStringAndSize(<const char *>n.source, size)))
+        destination = str(ipaddress.ip_address(
+            PyBytes_FromStringAndSize(<const char *>n.destination, size)))
+    return names.DECODERS[n.kind], n.id if n.has_id else None, source, destination
+
+
 @cython.no_gc_clear                         # as above
 cdef class FlowBase:
     """Engine side of a flow."""
@@ -614,6 +626,12 @@ cdef class FlowBase:
     def vlan(self):
         """VLAN ids of the first packet, outermost first; at most two."""
         return tuple([self.fl.vlan[i] & 0xFFF for i in range(self.fl.n_vlan)])
+
+    @property
+    def _tunnels(self):
+        """(kind, id or None, source, destination) of each encapsulation, outermost first."""
+        cdef const Extra *e = extra_of(&self.core.state.extras, self.fl)
+        return [] if e == NULL else [tunnel_tuple(&e.tunnel[i]) for i in range(e.n_tunnels)]
 
     @property
     def _community_seed(self):

@@ -28,7 +28,7 @@ ENGINE_LAYERS: dict[str, str] = {
     " options",
     "storage": "links tunnels udptunnels wire tcpopt pool stream flow flowstats timers flowkey clock"
     " filtertext filterproof",
-    "tables": "flowtable assembler targets defrag filters events",
+    "tables": "flowscope extra flowtable assembler targets defrag filters events",
     "protocol": "state stats life shed fragments repeats delivery receive closing handshake tcp udp"
     " flowfilters",
     "core": "core",
@@ -38,7 +38,7 @@ ENGINE_LAYERS: dict[str, str] = {
 }
 #: What users read.
 PYTHON_LAYERS: dict[str, str] = {
-    "vocabulary": "events _options",
+    "vocabulary": "events _options _tunnel",
     "objects": "_stats _community_id _endpoint _flow _packet _summary _progress",
     "declarations": "_app _inflight _replay_loop",
     "runner": "_runner _loader flows",

@@ -476,7 +476,7 @@ def test_both_directions_have_one_key_and_opposite_ends(src, dst, sport, dport):
 def test_any_other_end_has_another_key():
     keys = {keyed(*ends)["key"] for ends in ENDS}
     keys |= {keyed(*ends, make=udp)["key"] for ends in ENDS}
-    keys |= {keyed(*ends, tag=7)["key"] for ends in ENDS}
+    keys |= {keyed(*ends, scope=["vlan"], vlan=[7])["key"] for ends in ENDS}
     keys.add(keyed("10.0.0.1", "10.0.0.2", 80, 40000)["key"])  # ports exchanged, addresses not
     keys.add(keyed("fd00::1", "fd00::2", 80, 40000)["key"])
     assert len(keys) == 3 * (len(ENDS) - 1) + 2  # two of ENDS are one flow
