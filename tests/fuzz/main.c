@@ -65,8 +65,5 @@ int LLVMFuzzerInitialize(int *argc, char ***argv)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    int result = play(data, size);
-    if (getenv("AIOMOS_FUZZ_WORK") != NULL)
-        fprintf(stderr, "work so far: %llu\n", aio_fuzz_work);
-    return result;
+    return play(data, size);
 }

@@ -235,7 +235,7 @@ def holes() -> Iterator[tuple[str, Script]]:
         yield f"run_{name}", s.segment(0, 900, at=-88, unit=8).segment(1).close_both()
         s = Script(AGAIN).open().run(0, 96, order=order, size=20, hole=40)
         yield f"touching_{name}", s.segment(1).segment(0, 40, at=-5, unit=536).close_both()
-    yield "many", Script().open(numbers=(3, 3)).run(0, 2000, order=SCATTERED, apart=1)
+    yield "many", Script().open(numbers=(3, 3)).run(0, 2490, order=SCATTERED, apart=1)
     yield "overlaps", overlaps(Script(AGAIN).open(numbers=(3, 3)))
     yield "other_bytes", overlaps(Script(AGAIN).open().salt(0)).salt(7).segment(0, 90, at=-80)
     yield "acked_unseen", acked_unseen()
