@@ -10,6 +10,8 @@ import attrs
 
 from aiomos._engine.errors import AppError, ConfigError
 from aiomos._flow import Flow
+from aiomos._functions import is_coroutine_function, must_take_events
+from aiomos._kinds import hooks_of, kinds_of
 from aiomos._options import (
     Deliver,
     OnFull,
@@ -22,15 +24,18 @@ from aiomos._options import (
     prefixes_of,
 )
 from aiomos._packet import Packet
+from aiomos.events import Event
 
 FlowHandler: TypeAlias = Callable[[Flow], Awaitable[object]]
 PacketHandler: TypeAlias = Callable[[Packet], object]
+EventHandler: TypeAlias = Callable[..., object]
 EveryHandler: TypeAlias = Callable[[], Awaitable[object]]
 Lifespan: TypeAlias = Callable[["App"], AsyncIterator[object]]
 
 _F = TypeVar("_F", bound=FlowHandler)
 _P = TypeVar("_P", bound=PacketHandler)
 _E = TypeVar("_E", bound=EveryHandler)
+_O = TypeVar("_O", bound=EventHandler)
 _L = TypeVar("_L", bound=Lifespan)
 
 
@@ -74,18 +79,22 @@ class PacketRule:
 
 
 @attrs.frozen
+class EventRule:
+    """One ``@app.on``: kinds and hooks as the engine's bits."""
+
+    function: EventHandler
+    kinds: int
+    hooks: int
+    filter: str | None
+    is_coroutine: bool
+
+
+@attrs.frozen
 class EveryRule:
     """One ``@app.every``; the period in seconds."""
 
     function: EveryHandler
     seconds: float
-
-
-def is_coroutine_function(function: object) -> bool:
-    """Whether calling it gives a coroutine (also objects whose ``__call__`` is ``async``)."""
-    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
-        getattr(function, "__call__", None)  # noqa: B004 - its value is looked at
-    )
 
 
 def _must_be_coroutine(function: object, where: str) -> None:
@@ -138,6 +147,7 @@ class App:
         self.statistics = statistics
         self.flow_rules: list[FlowRule] = []
         self.packet_rules: list[PacketRule] = []
+        self.event_rules: list[EventRule] = []
         self.every_rules: list[EveryRule] = []
         self.lifespans: list[Lifespan] = []
         #: What the lifespan yielded, while the app runs.
@@ -223,6 +233,42 @@ class App:
 
         def declare(function: _P) -> _P:
             self.packet_rules.append(PacketRule(function, filter, is_coroutine_function(function)))
+            return function
+
+        return declare
+
+    def on(
+        self,
+        *wanted: type[Event],
+        hook: Literal["sender", "receiver"] | None = None,
+        filter: str | None = None,
+    ) -> Callable[[_O], _O]:
+        """Call a function with events of all flows; see :mod:`aiomos.events` for the classes.
+
+        ``def handler(flow, event, packet)`` runs inside packet processing, at the moment the
+        engine's emulated stack comes to it; ``packet`` is borrowed, and None where a timer
+        tells. ``async def handler(flow, event)`` runs after the burst: one event of a flow after
+        the other, at most 1024 of them waiting, :class:`EventsLost` in the place of more.
+
+        ``flow`` is one object for all functions of a flow, None for an :class:`Orphan`.
+
+        Args:
+            wanted: classes of events; :class:`Event` for all of them.
+            hook: only what the stack of a packet's sender, or of its receiver, tells; None takes
+                both, and what timers tell.
+            filter: a BPF expression on the event's packet, whole tcpdump language. An event that
+                a timer tells is judged by its flow; it does not pass where a flow cannot answer.
+
+        Raises:
+            AppError: an argument is no class of events, or the function takes others.
+            ConfigError: there is no such hook.
+        """
+        kinds, hooks = kinds_of(wanted, "@app.on"), hooks_of(hook, "@app.on")
+        _must_be_filter(filter, "on")
+
+        def declare(function: _O) -> _O:
+            is_coroutine = must_take_events(function, "@app.on")
+            self.event_rules.append(EventRule(function, kinds, hooks, filter, is_coroutine))
             return function
 
         return declare

@@ -2,21 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from typing import TYPE_CHECKING
+from collections.abc import AsyncIterator, Callable, Iterable
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import attrs
 
 from aiomos._community_id import community_id
 from aiomos._engine.view import FlowBase
+from aiomos._eventstream import EventStream, Timer
+from aiomos._functions import must_take_events
+from aiomos._kinds import hooks_of, kinds_of
+from aiomos._options import check_limit
 from aiomos._stats import FlowStats, flow_stats
 from aiomos._tunnel import Tunnel
-from aiomos.events import CloseReason, Datagram
+from aiomos.events import CloseReason, Datagram, Event
 
 if TYPE_CHECKING:
     from aiomos._endpoint import Endpoint
 
 _SENDERS = ("client", "server")
+_LONGEST = 1e9  # seconds
+
+Classes: TypeAlias = type[Event] | Iterable[type[Event]]
+Hook: TypeAlias = Literal["sender", "receiver"] | None
+
+
+def _classes(wanted: Classes) -> Iterable[type[Event]]:
+    return (wanted,) if isinstance(wanted, type) else wanted
 
 
 @attrs.frozen
@@ -107,6 +119,89 @@ class Flow(FlowBase):
             await self.client._wait()
         data, time, sender = found
         return Datagram(data, time, _SENDERS[sender])
+
+    # -- events --
+
+    def subscribe(
+        self,
+        wanted: Classes,
+        function: Callable[..., object],
+        *,
+        hook: Hook = None,
+        filter: str | None = None,
+    ) -> None:
+        """Call a function with events of this flow, until :meth:`unsubscribe` or the flow's end.
+
+        The function is one as for :meth:`App.on`; several may be subscribed to one event, and
+        are told in order of subscription, behind the app's. It is given this flow object.
+
+        Raises:
+            AppError: ``wanted`` is no class of events, or the function takes other arguments.
+            ConfigError: there is no such hook.
+            FilterError: the expression does not compile.
+        """
+        kinds = kinds_of(_classes(wanted), "subscribe")
+        is_coroutine = must_take_events(function, "subscribe")
+        if self._events is not None:
+            hooks = hooks_of(hook, "subscribe")
+            self._events.subscribe(self, kinds, hooks, function, is_coroutine, filter)
+
+    def unsubscribe(self, wanted: Classes, function: Callable[..., object]) -> bool:
+        """Take a function back: it is told of these no more. False: it was not subscribed."""
+        kinds = kinds_of(_classes(wanted), "unsubscribe")
+        return self._events is not None and self._events.unsubscribe(self, function, kinds) > 0
+
+    def events(
+        self,
+        *wanted: type[Event],
+        hook: Hook = None,
+        limit: int = 1024,
+    ) -> EventStream:
+        """Events of this flow from now on, as an asynchronous iterator that ends with the flow.
+
+        Without classes, all of them. At most ``limit`` wait for the reader; in the place of more
+        it gets :class:`EventsLost`. The end of the connection is never lost.
+        """
+        return self._listen(wanted or (Event,), hook, check_limit(limit), once=False)
+
+    async def wait(self, *wanted: type[Event], hook: Hook = None) -> Event | None:
+        """Wait for the next such event of this flow (without classes: any); None: it has ended."""
+        stream = self._listen(wanted or (Event,), hook, 1, once=True)
+        try:
+            async for event in stream:
+                return event
+        finally:
+            stream.close()
+        return None
+
+    def _listen(
+        self, wanted: Iterable[type[Event]], hook: str | None, limit: int, *, once: bool
+    ) -> EventStream:
+        kinds, hooks = kinds_of(wanted, "events"), hooks_of(hook, "events")
+        if self._events is None:
+            return EventStream(self, None)
+        return EventStream(self, self._events.open_queue(self, kinds, hooks, limit, once))
+
+    def after(
+        self,
+        seconds: float,
+        function: Callable[..., object] | None = None,
+        *,
+        value: object = None,
+    ) -> Timer:
+        """Raise :class:`TimerFired` for this flow in so many seconds of capture time.
+
+        ``def function(flow, event, packet)``, if given, is called with it first; ``value`` is the
+        event's. Timers of a flow that has ended do not fire.
+
+        Raises:
+            ValueError: ``seconds`` is no number of seconds from 0 up.
+        """
+        if not 0 <= seconds < _LONGEST:
+            raise ValueError(f"after({seconds!r}): a number of seconds from 0 up")
+        if self._events is None:
+            return Timer(self, None)
+        return Timer(self, self._events.after(self, seconds, function, value))
 
     def accept(self) -> None:
         """Let the flow pass. On a tap it passes anyway."""

@@ -25,6 +25,7 @@ from aiomos._engine.source import Source, Writer, open_files
 from aiomos._engine.taskqueue import TaskQueue
 from aiomos._engine.view import Handler
 from aiomos._flow import Flow
+from aiomos._kinds import WORDS
 from aiomos._options import number_of
 from aiomos._packet import Packet
 from aiomos._replay_loop import ReplayLoop
@@ -186,6 +187,11 @@ class Engine:
                 (FrameFilter(r.filter) if r.filter else None, r.function, r.is_coroutine, Packet)
                 for r in app.packet_rules
             ],
+            packet_class=Packet,
+            event_rules=[
+                (r.kinds, r.hooks, r.function, r.is_coroutine, r.filter) for r in app.event_rules
+            ],
+            event_words=WORDS,
             burst=self._burst,
             stop_after=self._count,
             budget=self._budget,

@@ -7,7 +7,9 @@ when all is over; more work than the frames can be worth; and another outcome wh
 frames come in bursts of one (semantics.md 1.3).
 
 Head of a script: 0: HEAD_* flags. 1: frames in a burst, and which sides are read (bits 6, 7).
-2: starting point of handlers, and how large buffers may be. 3 and on: kept for more.
+2: starting point of handlers, and how large buffers may be. 3: overlap policy (bits 0 to 2), delivery
+when acknowledged (3), policy for fragments (4, 5), tunnels in keys (6), full statistics (7). 4: what
+happens when flows, handshakes or memory run out (bits 0 to 2). The rest is kept for more.
 """
 cimport cython
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
@@ -26,6 +28,7 @@ from aiomos._engine.events cimport EVENTS, Event
 from aiomos._engine.flow cimport HALF_FIN_DONE, Flow, Half
 from aiomos._engine.life cimport flow_unpin, flow_unviewed
 from aiomos._engine.limits cimport CLIENT, CLOSE_CAPTURE_END, PROTO_UDP, SERVER
+from aiomos._engine.overlap cimport DELIVER_ACKED, OVERLAPS
 from aiomos._engine.state cimport (HOOK_FLOW_START, RECORD_CLOSE, RECORD_START, RECORDS_SPARE,
                                    START_POINTS, CoreState, Record, records_full)
 from aiomos._engine.stream cimport (Cursor, GapMark, cursor_attach, cursor_available,
@@ -166,7 +169,13 @@ cdef class Player:
             seed=b"fuzz", pickup=bool(flags & HEAD_PICKUP),
             vlan_in_key=bool(flags & HEAD_VLAN_IN_KEY),
             max_flows=3 if flags & HEAD_FEW_FLOWS else 4096,
-            memory=4096 << (head[2] >> 2 & 7) if flags & HEAD_LITTLE_MEMORY else 1 << 27)
+            memory=4096 << (head[2] >> 2 & 7) if flags & HEAD_LITTLE_MEMORY else 1 << 27,
+            fragments=("discard", "first", "last", "discard")[head[3] >> 4 & 3],
+            tunnel_in_key=bool(head[3] & 64), statistics=bool(head[3] & 128),
+            on_flows_full="refuse" if head[4] & 1 else "evict",
+            on_embryonic_full="refuse" if head[4] & 2 else "evict",
+            on_memory_full="refuse" if head[4] & 4 else "track")
+        self.core.ask(0, (head[3] & 7) % OVERLAPS | (DELIVER_ACKED if head[3] & 8 else 0), False)
         self.core.state.pool.keep = 0     # every block from the heap, so that its end is seen
         self.subscribe(flags, head[1], head[2])
 

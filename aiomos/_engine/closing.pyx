@@ -9,7 +9,7 @@ from aiomos._engine.flow cimport (FLOW_CLOSED, FLOW_OPEN, HALF_ACKING, HALF_CLAI
                                   HALF_FIN_ACKED, HALF_FIN_DONE, HALF_RST, HALF_SYNCED, Half,
                                   TCP_CLOSE_WAIT, TCP_CLOSED, TCP_CLOSING, TCP_FIN_WAIT_1,
                                   TCP_FIN_WAIT_2, TCP_LAST_ACK, TCP_SYN_SENT, TCP_TIME_WAIT)
-from aiomos._engine.life cimport flow_close, flow_expiry, flow_forget, flow_watch
+from aiomos._engine.life cimport flow_close, flow_expiry, flow_forget, flow_idle, flow_watch
 from aiomos._engine.limits cimport ACK, CLIENT, CLOSE_FIN, CLOSE_RESET, CLOSE_TIMEOUT, SERVER
 from aiomos._engine.receive cimport receive_held, receive_next
 from aiomos._engine.seq cimport seq_ge, seq_gt, seq_le, seq_lt
@@ -101,6 +101,7 @@ cdef void tcp_close(CoreState *cs, Flow *f, uint8_t reason) noexcept nogil:
 
 cdef void tcp_timer(CoreState *cs, Flow *f) noexcept nogil:
     cdef int side
+    flow_idle(cs, f)
     for side in range(2):
         delivery_hole_due(cs, f, side)
     close_if_done(cs, f)

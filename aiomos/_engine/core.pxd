@@ -7,6 +7,7 @@ functions (DESIGN.md section 1).
 """
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
+from aiomos._engine.flowtable cimport FlowName
 from aiomos._engine.shim cimport AIO_BURST_MAX, aio_frame
 from aiomos._engine.state cimport CoreState
 from aiomos._engine.wire cimport Packet
@@ -15,6 +16,7 @@ cdef class Core:
     cdef CoreState *state
     cdef Packet *packets      # AIO_BURST_MAX of them: the present burst
     cdef object keep          # what hook and match contexts point into
+    cdef object events        # the event bridge, for views to subscribe through; None: no run
 
     # Before traffic: how handler number so-and-so wants bytes kept (targets.pxd).
     cdef void ask(self, int handler, uint8_t policy, bint by_prefix) noexcept
@@ -27,6 +29,9 @@ cdef class Core:
     cdef void end_burst(self) noexcept nogil
     # Before a burst: gives up what can be spared while memory is short.
     cdef void relieve(self) noexcept nogil
-    # Ends open flows with this reason; False: not all yet (record buffer full).
+    # Ends open flows with this reason, in order of their birth; False: not all yet (record
+    # buffer full).
     cdef bint close_flows(self, uint8_t reason) noexcept nogil
-    cdef uint32_t sweep       # close_flows: where it stands
+    cdef FlowName *closing    # close_flows: those to end, ...
+    cdef uint32_t n_closing
+    cdef uint32_t sweep       # ... and where it stands

@@ -13,6 +13,7 @@ class Core:
         closing: float = ...,
         time_wait: float = ...,
         udp_idle: float = ...,
+        idle: float = ...,
         reorder_grace: float = ...,
         one_sided_grace: float = ...,
         max_flows: int = ...,

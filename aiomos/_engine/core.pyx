@@ -13,7 +13,8 @@ from aiomos._engine.flow cimport (FLOW_CLIENT_LOW, FLOW_CLOSED, FLOW_STATS, FLOW
                                   LIST_CLOSED, LIST_EMBRYONIC)
 from aiomos._engine.flowkey cimport flow_key
 from aiomos._engine.flowscope cimport SCOPE_TUNNEL, SCOPE_VLAN, flow_scope
-from aiomos._engine.flowtable cimport (FlowSlot, table_find, table_free, table_home, table_init)
+from aiomos._engine.flowtable cimport (FlowSlot, table_by_birth, table_find, table_free,
+                                       table_home, table_init)
 from aiomos._engine.fragments cimport fragment_arrives
 from aiomos._engine.handshake cimport TCP_DONE, tcp_assume_syn, tcp_may_open
 from aiomos._engine.intrinsics cimport aio_prefetch, likely, unlikely
@@ -74,6 +75,8 @@ cdef class Core:
         config.closing_ns = to_ns(values["closing"])
         config.linger_ns = to_ns(values["time_wait"])
         config.udp_ns = to_ns(values["udp_idle"])
+        config.idle_ns = to_ns(values["idle"])
+        config.idle_ns = max(to_ns(values["idle"]), 1)
         config.reorder_grace_ns = to_ns(values["reorder_grace"])
         config.one_sided_grace_ns = to_ns(values["one_sided_grace"])
         config.max_flows = values["max_flows"]
@@ -154,6 +157,7 @@ cdef class Core:
             free(self.state.targets.prefixes)
         free(self.state)
         free(self.packets)
+        free(self.closing)
 
     # ---- a burst ------------------------------------------------------------------------
 
@@ -241,15 +245,21 @@ cdef class Core:
 
     cdef bint close_flows(self, uint8_t reason) noexcept nogil:
         cdef CoreState *cs = self.state
+        cdef FlowName *name
         cdef Flow *f
         defrag_clear(&cs.defrag)
-        while self.sweep < cs.table.high:
+        if self.closing == NULL:
+            self.closing = table_by_birth(&cs.table, &self.n_closing)
+        while self.sweep < self.n_closing:
             if records_full(cs):
                 return False
+            name = &self.closing[self.sweep]
+            f = &cs.table.flows[name.index]
             self.sweep += 1
-            f = &cs.table.flows[self.sweep]
-            if f.index != 0 and not f.flags & (FLOW_CLOSED | FLOW_UNLINKED):
+            if f.index != 0 and f.id == name.id and not f.flags & (FLOW_CLOSED | FLOW_UNLINKED):
                 tcp_close(cs, f, reason)
+        free(self.closing)
+        self.closing = NULL
         self.sweep = 0
         return True
 

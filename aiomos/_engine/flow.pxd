@@ -40,6 +40,9 @@ cdef enum:
     FLOW_GUESSED = 0x8000     # nothing seen so far says which end is the client
     FLOW_EXTRA = 0x400000     # it has a block of its own besides (extra.pxd)
     FLOW_DYING = 0x0400       # unlinked in this burst; records may still name it
+    FLOW_IDLE_TOLD = 0x10000000      # Idle was told, and no packet was seen to have come since
+    FLOW_EVENTS = 0x20000000  # the event bridge has something of it
+    FLOW_END_TOLD = 0x40000000       # nobody is told anything of it any more
     FLOW_STATS = 0x100000     # Flow.stats holds: every packet is counted in more detail
 
 # Flow.list: flows by what would be missed least, each list in order of what is to go first

@@ -23,6 +23,11 @@ cdef struct FlowList:
     uint32_t last
     uint32_t count
 
+# An entry, and whose it was when it was noted.
+cdef struct FlowName:
+    uint64_t id
+    uint32_t index
+
 cdef struct FlowTable:
     FlowSlot *slots
     uint32_t mask             # number of slots - 1
@@ -48,6 +53,10 @@ cdef void table_unlink(FlowTable *t, Flow *f) noexcept nogil
 # Moves a flow to the end of one of the lists, or (LIST_NONE) takes it off the one it is on.
 cdef void table_list(FlowTable *t, Flow *f, uint8_t which) noexcept nogil
 cdef void table_release(FlowTable *t, Flow *f) noexcept nogil
+
+# The linked entries in order of their flows' birth, to be freed by the caller, and their number;
+# NULL: no memory. Order in the slab tells when entries were given back, which is no order at all.
+cdef FlowName *table_by_birth(const FlowTable *t, uint32_t *n) noexcept nogil
 
 # The flow of a list that is to go first; NULL: the list is empty.
 cdef inline Flow *table_first(FlowTable *t, int which) noexcept nogil:

@@ -1,6 +1,6 @@
 """Find, add, unlink, release."""
-from libc.stdint cimport uint8_t
-from libc.stdlib cimport calloc, free
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.stdlib cimport calloc, free, malloc, qsort
 from libc.string cimport memcmp, memcpy, memset
 cdef extern from "<sys/mman.h>" nogil:
     int madvise(void *address, size_t length, int advice)
@@ -185,3 +185,23 @@ cdef void table_list(FlowTable *t, Flow *f, uint8_t which) noexcept nogil:
         l.first = f.index
     l.last = f.index
     l.count += 1
+
+
+cdef int by_birth(const void *a, const void *b) noexcept nogil:
+    cdef uint64_t first = (<const FlowName *>a).id, second = (<const FlowName *>b).id
+    return (first > second) - (first < second)
+
+
+cdef FlowName *table_by_birth(const FlowTable *t, uint32_t *n) noexcept nogil:
+    cdef FlowName *names = <FlowName *>malloc((<size_t>t.linked + 1) * sizeof(FlowName))
+    cdef uint32_t i
+    n[0] = 0
+    if names == NULL:
+        return NULL
+    for i in range(1, t.high + 1):
+        if t.flows[i].index != 0 and not t.flows[i].flags & FLOW_UNLINKED:
+            names[n[0]].id = t.flows[i].id
+            names[n[0]].index = i
+            n[0] += 1
+    qsort(names, n[0], sizeof(FlowName), by_birth)
+    return names

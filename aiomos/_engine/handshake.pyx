@@ -4,8 +4,9 @@ Names as in tcp.pyx: `s` is the end that sent the segment, `snd` its half, `rcv`
 """
 from libc.stdint cimport uint16_t
 
-from aiomos._engine.flow cimport (FLOW_ESTABLISHED, FLOW_MIDSTREAM, FLOW_OPEN, FLOW_OTHER_ISN,
-                                  FLOW_REUSE_SYN, HALF_ACKING, HALF_FIN, HALF_INFERRED,
+from aiomos._engine.flow cimport (FLOW_ESTABLISHED, FLOW_EVENTS, FLOW_MIDSTREAM, FLOW_OPEN,
+                                  FLOW_OTHER_ISN, FLOW_REUSE_SYN, HALF_ACKING, HALF_FIN,
+                                  HALF_INFERRED,
                                   HALF_SCALING, HALF_SEEN, HALF_SYN, HALF_SYNCED, Half,
                                   TCP_ESTABLISHED, TCP_LISTEN, TCP_SYN_RECEIVED, TCP_SYN_SENT)
 from aiomos._engine.life cimport flow_established, flow_keep, flow_start, flow_watch
@@ -250,7 +251,7 @@ cdef void establish(CoreState *cs, Flow *f) noexcept nogil:
     flow_start(cs, f, START_ESTABLISHED)
     receive_release(cs, f, CLIENT)
     receive_release(cs, f, SERVER)
-    if cs.start_masks[START_SYN]:
+    if cs.start_masks[START_SYN] or f.flags & FLOW_EVENTS:
         record_add(cs, f, RECORD_ESTABLISHED, 0)
     for side in range(2):
         if f.h[side].state < TCP_ESTABLISHED:

@@ -24,6 +24,8 @@ cdef int64_t flow_expiry(const CoreState *cs, const Flow *f) noexcept nogil
 # The wheel looks at the flow when it expires, or when its state has come to expire earlier.
 cdef void flow_watch(CoreState *cs, Flow *f) noexcept nogil
 cdef void flow_arm(CoreState *cs, Flow *f, int64_t due_ns) noexcept nogil
+# A timer looks at a flow: tells Idle, once, if no packet came for long enough.
+cdef void flow_idle(CoreState *cs, Flow *f) noexcept nogil
 # Gives entries back whose records have been consumed.
 cdef void flow_bury(CoreState *cs) noexcept nogil
 # Nobody looks at a flow any more: its bytes are counted from here on, not kept.

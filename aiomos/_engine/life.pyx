@@ -1,18 +1,20 @@
 """A flow's path: open, start (handlers), close (reason), forget (out of the table), bury."""
-from libc.stdint cimport uint16_t
+from libc.stdint cimport uint16_t, uint32_t
 from libc.string cimport memcpy
 
-from aiomos._engine.events cimport EVENT_OVERLAP, EVENT_RETRANSMISSION
+from aiomos._engine.events cimport (EVENT_END, EVENT_IDLE, EVENT_OVERLAP, EVENT_RETRANSMISSION,
+                                    HOOK_RECEIVER, HOOK_TIMER)
 from aiomos._engine.extra cimport extra_drop, extra_tunnels
 from aiomos._engine.flow cimport (FLOW_CLIENT_LOW, FLOW_CLOSED, FLOW_DYING, FLOW_ESTABLISHED,
-                                  FLOW_OPEN, FLOW_UNLINKED, HALF_FIN, LIST_CLOSED,
-                                  LIST_EMBRYONIC, LIST_UNPROVEN)
+                                  FLOW_IDLE_TOLD, FLOW_OPEN, FLOW_UNLINKED, HALF_FIN,
+                                  LIST_CLOSED, LIST_EMBRYONIC, LIST_UNPROVEN)
 from aiomos._engine.flowtable cimport table_add, table_list, table_release, table_unlink
 from aiomos._engine.limits cimport CLIENT, PROTO_TCP, SERVER
 from aiomos._engine.overlap cimport POLICY_BITS, POLICY_MASK
 from aiomos._engine.state cimport (C_FLOWS, C_FLOWS_CLOSED, C_MEMORY, C_POLICY_CONFLICT,
                                    C_TABLE_FULL, HOOK_FLOW_END, HOOK_FLOW_START, RECORD_CLOSE,
-                                   RECORD_SIDE, RECORD_START, Record, hook_fn, record_add)
+                                   RECORD_SIDE, RECORD_START, Record, event_raise, event_wanted,
+                                   hook_fn, record_add)
 from aiomos._engine.stats cimport stats_close, stats_open
 from aiomos._engine.stream cimport (STREAM_ENDED, STREAM_STOPPED, STREAM_TOLD, Stream,
                                     stream_drop, stream_end, stream_new)
@@ -146,6 +148,8 @@ cdef void flow_close(CoreState *cs, Flow *f, uint8_t reason) noexcept nogil:
     for side in range(2):
         end_stream(cs, f, side)
     call_hook(cs, HOOK_FLOW_END, f, NULL, reason)
+    event_raise(cs, f, EVENT_END, CLIENT, HOOK_TIMER if cs.packet == NULL else HOOK_RECEIVER,
+                reason, 0, 0)
     record_add(cs, f, RECORD_CLOSE, reason)
     flow_watch(cs, f)
 
@@ -174,6 +178,8 @@ cdef void flow_arm(CoreState *cs, Flow *f, int64_t due_ns) noexcept nogil:
     for side in range(2):       # a hole that waits to become a gap comes first
         if f.stream[side] != NULL and f.stream[side].grace_due:
             due_ns = min(due_ns, f.stream[side].grace_due)
+    if event_wanted(cs, EVENT_IDLE) and not f.flags & FLOW_CLOSED:
+        due_ns = min(due_ns, idle_due(cs, f))
     if not f.flags & FLOW_UNLINKED:
         wheel_arm(&cs.wheel, f, max(due_ns, cs.now + 1))
 
@@ -209,6 +215,25 @@ cdef int64_t flow_expiry(const CoreState *cs, const Flow *f) noexcept nogil:
 
 cdef void flow_watch(CoreState *cs, Flow *f) noexcept nogil:
     flow_arm(cs, f, flow_expiry(cs, f))
+
+
+cdef int64_t idle_due(CoreState *cs, Flow *f) noexcept nogil:
+    """When to look whether it is idle. Packets move no timer: once told, somebody must look
+    whether one has come, before the flow could be idle anew."""
+    if f.flags & FLOW_IDLE_TOLD:
+        return cs.now + cs.config.idle_ns // 2
+    return f.last_ns + cs.config.idle_ns
+
+
+cdef void flow_idle(CoreState *cs, Flow *f) noexcept nogil:
+    cdef int64_t idle = cs.now - f.last_ns
+    if not event_wanted(cs, EVENT_IDLE) or f.flags & FLOW_CLOSED:
+        return
+    if idle < cs.config.idle_ns:
+        f.flags &= ~<uint32_t>FLOW_IDLE_TOLD
+    elif not f.flags & FLOW_IDLE_TOLD:
+        f.flags |= FLOW_IDLE_TOLD
+        event_raise(cs, f, EVENT_IDLE, CLIENT, HOOK_TIMER, idle, 0, 0)
 
 
 cdef void drop_streams(Flow *f) noexcept nogil:

@@ -40,6 +40,7 @@ COUNTERS = (
     "low_ttl",
     "unacked_bytes",
     "overlap_conflict",
+    "events_lost",
 )
 
 #: Of reassembly (defrag.pxd).

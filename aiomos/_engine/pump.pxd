@@ -10,6 +10,7 @@ Whoever owns the loop calls it from loop callbacks only: the replay loop through
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
 from aiomos._engine.core cimport Core
+from aiomos._engine.eventbridge cimport EventBridge
 from aiomos._engine.faults cimport Faults
 from aiomos._engine.feed cimport Feed
 from aiomos._engine.flowfilters cimport FilterSet
@@ -38,6 +39,7 @@ cdef class Pump:
     cdef Feed feed                      # frames, with their times
     cdef Faults faults                  # what the app's functions raised
     cdef PacketHooks packets            # functions of @app.packet
+    cdef EventBridge events             # functions of @app.on, and what flows subscribe to
     cdef list handlers                  # Handler by bit of the mask
     cdef FilterSet filters
     cdef object flow_class
@@ -47,6 +49,7 @@ cdef class Pump:
     cdef OverLimit over_limit           # sides that their handlers leave unread
     cdef list timers                    # heap of (due_ns, number, callable)
     cdef uint64_t timer_number
+    cdef Py_ssize_t cancelled           # entries of it that were, about
     cdef int64_t due_ns                 # no frame of this burst is at or after it
     cdef bint closed                    # open flows were closed
     cdef readonly uint64_t budget_spent # turns in which the step budget ran out

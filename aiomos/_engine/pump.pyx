@@ -7,7 +7,8 @@ import heapq
 from time import sleep
 
 from aiomos._engine.errors import FlowError, GapError
-from aiomos._engine.flow cimport FLOW_CLOSED
+from aiomos._engine.eventmake cimport EventMaker
+from aiomos._engine.flow cimport FLOW_CLOSED, FLOW_END_TOLD, FLOW_EVENTS
 from aiomos._engine.intrinsics cimport ctz64, unlikely
 from aiomos._engine.life cimport flow_unviewed
 from aiomos._engine.limits cimport CLIENT, CLOSE_CAPTURE_END, SERVER
@@ -23,6 +24,7 @@ cdef Py_ssize_t NO_BUDGET = <Py_ssize_t>0x3FFFFFFFFFFFFFFF
 EMPTY_NAP = 0.001     # seconds, when a replay's source has nothing now
 cdef enum:
     CYCLES_BETWEEN_SIGNALS = 64
+    CANCELLED_KEPT = 64       # calls that nobody wants any more, before they are cleared away
 
 
 cdef class Pump:
@@ -35,8 +37,8 @@ cdef class Pump:
     def __init__(self, Core core not None, Source source not None, TaskQueue queue not None, *,
                  handlers, FilterSet filters, flow_class, endpoint_class,
                  FrameFilter frame_filter=None, Writer writer=None, spawn=None,
-                 on_failure=None, packet_handlers=(), burst=AIO_BURST_MAX, stop_after=0,
-                 budget=None):
+                 on_failure=None, packet_handlers=(), packet_class=None, event_rules=(),
+                 event_words, burst=AIO_BURST_MAX, stop_after=0, budget=None):
         self.core = core
         self.source = source
         self.queue = queue
@@ -51,6 +53,10 @@ cdef class Pump:
         self.feed = Feed(core, source, frame_filter=frame_filter, writer=writer, burst=burst,
                          stop_after=stop_after)
         self.packets = PacketHooks(core, queue, self.faults, packet_handlers, spawn)
+        self.events = EventBridge(
+            core, queue, self.faults, EventMaker(*event_words), rules=event_rules, clock=self,
+            spawn=spawn, flow_class=flow_class, endpoint_class=endpoint_class,
+            packet_class=packet_class)
         self.over_limit = OverLimit(core)
         self.timers = []
         self.due_ns = INT64_MAX
@@ -79,6 +85,7 @@ cdef class Pump:
     def detach(self):
         """Takes the hooks out of the core: nothing calls back after this."""
         self.packets.detach()
+        self.events.detach()
         self.core.state.match = NULL
 
     # ---- one cycle -----------------------------------------------------------------------
@@ -212,6 +219,9 @@ cdef class Pump:
 
     cdef int flow_ended(self, Flow *f) except -1:
         cdef FlowBase view, following
+        f.flags |= FLOW_END_TOLD
+        if f.flags & FLOW_EVENTS:
+            self.events.flow_over(f)
         if f.views == NULL:
             flow_unviewed(self.core.state, f)
             return 0
@@ -283,6 +293,11 @@ cdef class Pump:
     def cancel_call(self, entry):
         """Forgets a call; one that was made already is forgotten anyway."""
         entry[2] = None
+        self.cancelled += 1
+        if self.cancelled > CANCELLED_KEPT and 2 * self.cancelled > len(self.timers):
+            self.timers = [e for e in self.timers if e[2] is not None]
+            heapq.heapify(self.timers)
+            self.cancelled = 0
 
     def next_call_ns(self):
         """When the earliest call is due; None: there is none."""

@@ -100,7 +100,8 @@ cdef enum:
     C_LOW_TTL = 36            # packets that end before the host they are for (min_ttl)
     C_UNACKED_BYTES = 37      # handed out before their acknowledgement: the store was full
     C_POLICY_CONFLICT = 38    # handlers that asked for another policy than their flow has
-    COUNTERS = 39
+    C_EVENTS_LOST = 39        # not queued for a coroutine that does not take them
+    COUNTERS = 40
 
 cdef struct CoreConfig:
     # Without a packet for so long, a flow expires (life.pyx: flow_idle_limit):
@@ -111,6 +112,7 @@ cdef struct CoreConfig:
     int64_t closing_ns        # both seen, the last acknowledgement is missing
     int64_t linger_ns         # closed: entries stay for late packets (RFC 9293: TIME-WAIT)
     int64_t udp_ns
+    int64_t idle_ns           # the event Idle is told, nothing else
     int64_t reorder_grace_ns  # acknowledged, but not seen
     int64_t one_sided_grace_ns
     uint32_t max_flows        # in the table

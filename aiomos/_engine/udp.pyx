@@ -1,12 +1,14 @@
 """Queue a datagram; let idle flows go."""
 from libc.stdint cimport uint8_t
 
+from aiomos._engine.events cimport (EVENT_PACKET, EVENT_START, HOOK_RECEIVER, HOOK_SENDER,
+                                    VERDICT_ACCEPTED)
 from aiomos._engine.flow cimport FLOW_CLOSED, FLOW_ESTABLISHED, HALF_SEEN
-from aiomos._engine.life cimport (flow_close, flow_expiry, flow_forget, flow_start,
+from aiomos._engine.life cimport (flow_close, flow_expiry, flow_forget, flow_idle, flow_start,
                                   flow_watch)
 from aiomos._engine.limits cimport CLIENT, CLOSE_TIMEOUT
 from aiomos._engine.state cimport (C_MEMORY, C_UDP_DROPPED, RECORD_DATAGRAM, START_DATA,
-                                   START_ESTABLISHED, START_SYN, record_add)
+                                   START_ESTABLISHED, START_SYN, event_raise, record_add)
 from aiomos._engine.stream cimport (STREAM_STOPPED, STREAM_TOLD, Span, Stream, stream_append,
                                     stream_append_bytes)
 
@@ -14,8 +16,10 @@ from aiomos._engine.stream cimport (STREAM_STOPPED, STREAM_TOLD, Span, Stream, s
 cdef void udp_arrives(CoreState *cs, Flow *f, Packet *p, int s) noexcept nogil:
     f.h[s].packets += 1
     f.h[s].offset += p.payload_len
-    f.h[s].flags |= HALF_SEEN
     f.last_ns = cs.now
+    if not f.h[s].flags & HALF_SEEN:
+        f.h[s].flags |= HALF_SEEN
+        event_raise(cs, f, EVENT_START, s, HOOK_SENDER, 0, 0, 0)
     if not f.flags & FLOW_ESTABLISHED:
         f.flags |= FLOW_ESTABLISHED
         f.sides = (f.sides & 1) | (f.sides >> 1)   # one queue, whichever side is read
@@ -25,6 +29,8 @@ cdef void udp_arrives(CoreState *cs, Flow *f, Packet *p, int s) noexcept nogil:
         flow_watch(cs, f)
     if f.stream[CLIENT] != NULL and not f.flags & FLOW_CLOSED:
         enqueue(cs, f, p, s)
+    event_raise(cs, f, EVENT_PACKET, s, HOOK_SENDER, VERDICT_ACCEPTED, 0, 0)
+    event_raise(cs, f, EVENT_PACKET, s, HOOK_RECEIVER, VERDICT_ACCEPTED, 0, 0)
 
 
 cdef void enqueue(CoreState *cs, Flow *f, Packet *p, int s) noexcept nogil:
@@ -60,6 +66,7 @@ cdef void enqueue(CoreState *cs, Flow *f, Packet *p, int s) noexcept nogil:
 
 
 cdef void udp_timer(CoreState *cs, Flow *f) noexcept nogil:
+    flow_idle(cs, f)
     if flow_expiry(cs, f) > cs.now:
         flow_watch(cs, f)
     elif f.flags & FLOW_CLOSED:

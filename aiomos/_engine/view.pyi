@@ -3,6 +3,8 @@
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
+from aiomos._engine.eventbridge import EventBridge
+
 class Handler:
     function: Callable[..., Any]
     name: str
@@ -96,6 +98,8 @@ class FlowBase:
     handler: Handler
     context: Any
     def bypass(self) -> None: ...
+    @property
+    def _events(self) -> EventBridge | None: ...
     @property
     def id(self) -> int: ...
     @property

@@ -576,9 +576,17 @@ cdef class FlowBase:
         return self.datagram()
 
     def bypass(self):
-        """Ends this handler's interest: no more of the flow's bytes are kept for it."""
+        """Ends this handler's interest: no more of the flow's bytes are kept for it, and it is
+        told no more events."""
         self.client.detach()
         self.server.detach()
+        if self.core.events is not None:
+            self.core.events.unsubscribe(self, None, 0xFFFFFFFF)
+
+    @property
+    def _events(self):
+        """The event bridge; None: the run is over."""
+        return self.core.events
 
     # -- what is known --
 

@@ -47,7 +47,7 @@ def conversations() -> Iterator[tuple[str, Script]]:
     yield "flags", every_flag()
     yield "read_late", late_reader()
     yield "snapped", Script().link(Link.ETHERNET, snap=60).open().segment(0, 90).close_both()
-    yield "bad_sums", Script(more=b"\1").open().segment(0, 9, bad_sum=True).segment(0, 9)
+    yield "bad_sums", Script().open().segment(0, 9, bad_sum=True).segment(0, 9)
 
 
 def wrap(n: int) -> Script:
@@ -238,6 +238,10 @@ def holes() -> Iterator[tuple[str, Script]]:
     yield "many", Script().open(numbers=(3, 3)).run(0, 2490, order=SCATTERED, apart=1)
     yield "overlaps", overlaps(Script(AGAIN).open(numbers=(3, 3)))
     yield "other_bytes", overlaps(Script(AGAIN).open().salt(0)).salt(7).segment(0, 90, at=-80)
+    for n in range(12):  # every policy, handed out on arrival or when acknowledged
+        how = bytes([n % 6 | n // 6 << 3])
+        yield f"overlaps_{n}", overlaps(Script(AGAIN, more=how).open(numbers=(3, 3)))
+        yield f"other_{n}", overlaps(Script(AGAIN, more=how).open(), salts=True)
     yield "acked_unseen", acked_unseen()
     yield "full_store", full_store()
     yield "little_memory", little_memory()
@@ -245,10 +249,12 @@ def holes() -> Iterator[tuple[str, Script]]:
     yield "in_segments", overlaps(Script().link(Link.ETHERNET, cut=60).open()).close_both()
 
 
-def overlaps(s: Script) -> Script:
-    """Later copies that begin before, in, at and behind what is there."""
+def overlaps(s: Script, salts: bool = False) -> Script:
+    """Later copies that begin before, in, at and behind what is there; each its own, if salted."""
     s.segment(0, 20, at=40)
     for length, back in ((10, 25), (30, 30), (5, 20), (50, 55), (20, 90), (1, 1), (100, 100)):
+        if salts:
+            s.salt(length)
         s.segment(0, length, at=-back).segment(0, length, at=-back + 3)
     return s.segment(0, 40, at=-120).segment(1).close_both()
 
@@ -289,6 +295,10 @@ def below() -> Iterator[tuple[str, Script]]:
     yield "fragments", fragments(0)
     yield "fragments_6", fragments(5)
     yield "fragments_twice", fragments_twice()
+    for n in (1, 2):
+        s = Script(AGAIN, more=bytes([n << 4 | 192])).open().hold().segment(0, 100)
+        s.fragment(0, 5).fragment(3, 5, other=True).fragment(1, 2).fragment(7).fragment(2, 9)
+        yield f"fragments_policy_{n}", s.segment(0, 9)
     yield "fragments_many", fragments_many()
     for link in Link:
         yield f"cut_{link.name.lower()}", cut_everywhere(link)

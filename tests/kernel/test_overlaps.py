@@ -12,20 +12,17 @@ from pathlib import Path
 
 import pytest
 
+sys.path.append(str(Path(__file__).parents[1]))
+from overlaps import VECTORS, in_order, parse, patterns, segments_of
+
 sys.path.append(str(Path(__file__).parent))
-from overlaps import VECTORS, Script, arrangements, by_the_rule, closed, dense, laid_out
-from reading import FULL, offered, read
+from reading import FULL, read
+from scripted import Script, closed, dense, early
 from stranger import PORT, SERVER, Street, Visit
 
 ISNS = (0, 1, 2**32 - 1, 2**32 - 11)
 RANDOM = 3000 if FULL else 300
-#: main, before, same, after: overlap-cases of 2007, read by `linux`.
-EXPECTED = {
-    "main": b"0AAAJJBCCCLLLMMMFFFGGHHQQ",
-    "before": b"0JJJJ...LLLMMM",
-    "same": b"0LLLL..........HHII",
-    "after": b"0AAJ............FFFGG",
-}
+MAIN = parse(VECTORS["main"][0])
 
 
 def received(street: Street, scripts: list[Script], isn: int = 1000) -> dict[int, bytes]:
@@ -45,37 +42,43 @@ def received(street: Street, scripts: list[Script], isn: int = 1000) -> dict[int
     return found
 
 
-def compare(street: Street, scripts: list[Script], isn: int = 1000) -> list[bytes]:
+def compare(street: Street, scripts: list[Script], isn: int = 1000) -> list[str]:
     """Kernel, rule and aiomos agree on every script; gives what was received."""
     kernel = received(street, scripts, isn)
-    for segments, data in zip(scripts, kernel.values(), strict=True):
-        assert data == by_the_rule(segments), segments
-    tapped = read(street.frames, overlap="linux") if offered(overlap="linux") else {}
-    for segments, ports in zip(scripts, tapped, strict=False):
-        (seen,), data = tapped[ports], kernel[ports[0]]
-        assert seen.client.data == data, segments
-        assert seen.client.gaps == [], segments
-    return list(kernel.values())
+    tapped = read(street.frames, overlap="linux")
+    for segments, (port, data) in zip(scripts, kernel.items(), strict=True):
+        (seen,) = tapped[port, PORT]
+        assert data == in_order(segments, "linux"), segments
+        assert (seen.client.data, seen.client.gaps) == (data, []), segments
+    return [data.decode() for data in kernel.values()]
 
 
 @pytest.mark.parametrize("isn", ISNS)
 def test_early_segments_of_the_vectors_socket_receives_what_linux_policy_reads(sniffed, isn):
-    scripts = [closed(segments) for segments in VECTORS.values()]
-    assert compare(sniffed, scripts, isn) == list(EXPECTED.values())
+    scripts = [closed(early(parse(text))) for text, _ in VECTORS.values()]
+    expected = [outcomes["linux"] for _, outcomes in VECTORS.values()]
+    expected = [text if text[0] == "0" else "0" + text for text in expected]
+    assert compare(sniffed, [MAIN, *scripts[1:]], isn) == expected
+
+
+def in_all_relations(n: int, first: int) -> list[Script]:
+    """n segments two bytes to the place, the lowest at offset `first`; holes are filled last."""
+    wide = [tuple((2 * a, 2 * b) for a, b in shape) for shape in patterns(n)]
+    return [closed(segments_of(shape, equal=False, at=first)) for shape in wide]
 
 
 @pytest.mark.parametrize("first", [0, 1])
 def test_pairs_in_all_relations_socket_receives_what_linux_policy_reads(sniffed, first):
-    pairs = list(arrangements(2))
+    pairs = in_all_relations(2, first)
     assert len(pairs) == 13
-    compare(sniffed, [closed(laid_out(pair, first)) for pair in pairs], 2**32 - 4)
+    compare(sniffed, pairs, 2**32 - 4)
 
 
 @pytest.mark.parametrize("first", [0, 1])
 def test_triplets_in_all_relations_socket_receives_what_linux_policy_reads(sniffed, first):
-    triplets = list(arrangements(3))
+    triplets = in_all_relations(3, first)
     assert len(triplets) == 409
-    compare(sniffed, [closed(laid_out(triplet, first)) for triplet in triplets], 2**32 - 7)
+    compare(sniffed, triplets, 2**32 - 7)
 
 
 def test_random_scripts_socket_receives_what_linux_policy_reads(sniffed):
@@ -86,8 +89,7 @@ def test_random_scripts_socket_receives_what_linux_policy_reads(sniffed):
 
 
 def test_pairs_in_all_relations_merging_changes_nothing(road):
-    pairs = [laid_out(pair, first) for first in (0, 1) for pair in arrangements(2)]
-    compare(road, [closed(pair) for pair in pairs])
+    compare(road, in_all_relations(2, 0) + in_all_relations(2, 1))
 
 
 #: letters, each so many bytes long -> what the socket receives, one byte a letter
@@ -102,9 +104,7 @@ MERGED = {
 @pytest.mark.parametrize("unit", MERGED)
 def test_main_vector_small_segments_are_merged_as_memory_allows(road, unit):
     """Whether a kernel merges is its own affair: one of the outcomes above, and none but these."""
-    wide = [
-        (at * unit, bytes(b for b in data for _ in range(unit))) for at, data in VECTORS["main"]
-    ]
+    wide = [(at * unit, bytes(b for b in data for _ in range(unit))) for at, data in MAIN]
     (data,) = received(road, [wide]).values()
     assert data == bytes(b for b in data[::unit] for _ in range(unit))
     assert data[::unit] in MERGED.values()

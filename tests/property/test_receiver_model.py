@@ -101,7 +101,7 @@ FLAGS = {
 
 
 #: What the engine is known to do otherwise (unit/test_core_adversary.py has each by itself).
-KNOWN = {"fin", "in order", "doubtful"}
+KNOWN = {"fin", "doubtful"}
 
 
 def stamped(stamp: int | None) -> bytes:

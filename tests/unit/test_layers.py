@@ -33,13 +33,13 @@ ENGINE_LAYERS: dict[str, str] = {
     " flowfilters",
     "core": "core",
     "bridge": "source probe taskface taskqueue task reading packet statsview view faults packethooks"
-    " overlimit feed pump",
+    " overlimit feed eventmake eventqueue eventrun subscription eventbridge pump",
     "test hooks": "_testing _resume _check _fuzzheaders _fuzzframes _fuzz",
 }
 #: What users read.
 PYTHON_LAYERS: dict[str, str] = {
-    "vocabulary": "events _options _tunnel",
-    "objects": "_stats _community_id _endpoint _flow _packet _summary _progress",
+    "vocabulary": "events _options _tunnel _kinds _functions",
+    "objects": "_stats _community_id _endpoint _eventstream _flow _packet _summary _progress",
     "declarations": "_app _inflight _replay_loop",
     "runner": "_runner _loader flows",
     "public names": "__init__",

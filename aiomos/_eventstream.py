@@ -1,0 +1,73 @@
+"""Events of one flow, as a coroutine takes them; timers of one flow."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING, Any
+
+from aiomos.events import Event
+
+if TYPE_CHECKING:
+    from aiomos._engine.eventqueue import EventQueue
+    from aiomos._engine.view import FlowBase
+
+
+class EventStream:
+    """Events of one flow from the moment it was made, to the flow's end: ``async for``.
+
+    Bounded: what does not fit is counted, and :class:`EventsLost` stands in its place. It stops
+    listening when it is closed or no longer referred to.
+    """
+
+    __slots__ = ("_flow", "_queue")
+
+    def __init__(self, flow: FlowBase, queue: EventQueue | None) -> None:
+        self._flow = flow
+        self._queue = queue
+
+    def __aiter__(self) -> AsyncIterator[Event]:
+        return self
+
+    async def __anext__(self) -> Event:
+        queue = self._queue
+        while queue is not None:
+            event: Event | None = queue.take()
+            if event is not None:
+                return event
+            if queue.ended:
+                break
+            await queue.wait()
+        raise StopAsyncIteration
+
+    def __len__(self) -> int:
+        """Events that can be taken without waiting."""
+        return 0 if self._queue is None else len(self._queue)
+
+    def close(self) -> None:
+        """Listen no more. What was queued can still be taken."""
+        if self._queue is not None and not self._queue.ended and self._flow._events is not None:
+            self._flow._events.unsubscribe(self._flow, self._queue, 0xFFFFFFFF)
+
+    async def aclose(self) -> None:
+        """The same, for :func:`contextlib.aclosing`."""
+        self.close()
+
+    def __del__(self) -> None:
+        self.close()
+
+
+class Timer:
+    """A timer of one flow, made by ``flow.after``."""
+
+    __slots__ = ("_entry", "_flow")
+
+    def __init__(self, flow: FlowBase, entry: list[Any] | None) -> None:
+        self._flow = flow
+        self._entry = entry
+
+    def cancel(self) -> bool:
+        """Forget it; False: it fired or was cancelled before, or the flow is over."""
+        bridge = self._flow._events
+        if self._entry is None or bridge is None:
+            return False
+        return bridge.cancel(self._flow, self._entry)
