@@ -7,9 +7,9 @@ when all is over; more work than the frames can be worth; and another outcome wh
 frames come in bursts of one (semantics.md 1.3).
 
 Head of a script: 0: HEAD_* flags. 1: frames in a burst, and which sides are read (bits 6, 7).
-2: starting point of handlers, and how large buffers may be. 3: overlap policy (bits 0 to 2), delivery
-when acknowledged (3), policy for fragments (4, 5), tunnels in keys (6), full statistics (7). 4: what
-happens when flows, handshakes or memory run out (bits 0 to 2). The rest is kept for more.
+2: starting point of handlers, and how large buffers may be. 3: overlap policy (bits 0 to 2),
+delivery when acknowledged (3), policy for fragments (4, 5), tunnels in keys (6), full statistics
+(7). 4: what happens when flows, handshakes or memory run out (bits 0 to 2). The rest: for more.
 """
 cimport cython
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t

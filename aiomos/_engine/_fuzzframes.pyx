@@ -22,7 +22,8 @@ cdef uint16_t *WINDOWS = [65535, 0, 1, 2, 512, 1024, 1460, 4096, 8192, 16384, 29
                           40000, 50000, 60000, 65000]
 cdef uint32_t *NUMBERS = [0, 1, 0xFFFFFFFF, 0xFFFFFFF5, 0x7FFFFFFF, 0x80000000, 0xFFFFF000, 1000]
 cdef uint16_t *LINK_TYPES = [1, 101, 113, 276, 0, 108, 228, 229, 12, 14, 9, 105, 127, 192, 50, 104,
-                             166, 51, 10, 163, 119, 204, 109, 129, 147, 7, 6, 144, 149, 189, 220, 265]
+                             166, 51, 10, 163, 119, 204, 109, 129, 147, 7, 6, 144, 149, 189,
+                             220, 265]
 
 
 cdef void maker_init(Maker *m, flush_fn flush, void *context) noexcept nogil:
