@@ -7,7 +7,7 @@ import os
 from aiomos._engine import names
 from aiomos._engine.closing cimport tcp_close, tcp_timer
 from aiomos._engine.defrag cimport (defrag_clear, defrag_expire, defrag_free, defrag_init)
-from aiomos._engine.events cimport ANOMALY_STATUS, EVENT_ANOMALY, HOOK_SENDER
+from aiomos._engine.events cimport ORPHAN_NO_FLOW, ORPHAN_TABLE_FULL
 from aiomos._engine.extra cimport extra_drop, extra_free, extra_init
 from aiomos._engine.flow cimport (FLOW_CLIENT_LOW, FLOW_CLOSED, FLOW_STATS, FLOW_UNLINKED, Flow,
                                   LIST_CLOSED, LIST_EMBRYONIC)
@@ -25,14 +25,15 @@ from aiomos._engine.pool cimport pool_clear, pool_held, pool_init
 from aiomos._engine.shed cimport shed_admit, shed_relieve
 from aiomos._engine.shim cimport aio_frame_copy
 from aiomos._engine.state cimport (C_LOW_TTL, C_TCP_NO_FLOW, HOOK_PACKET, CoreConfig,
-                                   event_raise, hook_fn, records_full)
+                                   hook_fn, records_full)
 from aiomos._engine.stats cimport stats_close, stats_packet
+from aiomos._engine.strays cimport stray, stray_packet
 from aiomos._engine.stream cimport STREAM_TOLD
 from aiomos._engine.targets cimport TargetPrefix, Targets
 from aiomos._engine.tcp cimport tcp_arrives
 from aiomos._engine.timers cimport wheel_init, wheel_pop, wheel_start, wheel_time
 from aiomos._engine.udp cimport udp_arrives, udp_timer
-from aiomos._engine.wire cimport (WIRE_FRAGMENT, WIRE_NEED_LINEAR, WIRE_PROTECTED, WIRE_TRUNCATED,
+from aiomos._engine.wire cimport (WIRE_FRAGMENT, WIRE_NEED_LINEAR,
                                   WIRE_UDP, wire_decode)
 
 cdef enum:
@@ -329,15 +330,15 @@ cdef void linearise(CoreState *cs, Packet *p) noexcept nogil:
 
 
 cdef void no_segment(CoreState *cs, Packet *p) noexcept nogil:
-    """What is none by itself: fragments, which may make one whole, and malformed frames."""
+    """What is none by itself: fragments, which may make one whole, and everything else."""
     cdef int depth = 0
     while (p.status == WIRE_FRAGMENT and depth < FRAGMENT_DEPTH
            and fragment_arrives(cs, p, key_scope(cs, p))):
         depth += 1
     if p.status <= WIRE_UDP:
         flow_key(p, &cs.table.seed, key_scope(cs, p))
-    elif p.status >= WIRE_TRUNCATED and p.status != WIRE_PROTECTED:
-        event_raise(cs, NULL, EVENT_ANOMALY, CLIENT, HOOK_SENDER, ANOMALY_STATUS + p.status, 0, 0)
+    else:
+        stray_packet(cs, p)
 
 
 cdef inline int end_of(const Flow *f, const Packet *p) noexcept nogil:
@@ -390,10 +391,17 @@ cdef Flow *open_for(CoreState *cs, Packet *p) noexcept nogil:
         sender = tcp_may_open(cs, p)
         if sender < 0:
             cs.counters[C_TCP_NO_FLOW] += 1
+            stray(cs, ORPHAN_NO_FLOW)
             return NULL
-    if not shed_admit(cs, p):
-        return NULL
-    return flow_open(cs, p, sender)
+    return admit(cs, p, sender)
+
+
+cdef Flow *admit(CoreState *cs, Packet *p, int sender) noexcept nogil:
+    """A flow, if the bounds on flows let it in."""
+    cdef Flow *f = flow_open(cs, p, sender) if shed_admit(cs, p) else NULL
+    if f == NULL:
+        stray(cs, ORPHAN_TABLE_FULL)
+    return f
 
 
 cdef void reopen(CoreState *cs, Flow *old, Packet *p, int s) noexcept nogil:
@@ -406,7 +414,7 @@ cdef void reopen(CoreState *cs, Flow *old, Packet *p, int s) noexcept nogil:
         old.h[s].packets -= 1        # it counts for the new one
     tcp_close(cs, old, CLOSE_REUSED)
     flow_forget(cs, old)
-    f = flow_open(cs, p, SERVER if answered else CLIENT) if shed_admit(cs, p) else NULL
+    f = admit(cs, p, SERVER if answered else CLIENT)
     if f == NULL:
         return
     s = end_of(f, p)

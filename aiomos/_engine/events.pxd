@@ -29,7 +29,8 @@ cdef enum:
     EVENT_ORPHAN = 14         # a: OrphanReason; no flow
     EVENT_ANOMALY = 15        # a: AnomalyKind, b: what it says of that; flow may be NULL
     EVENT_IDLE = 16           # a: nanoseconds without a packet
-    EVENT_ICMP = 17           # a: type << 8 | code, b: second word; side: whose packet it quotes
+    # c: 1 if what it quotes is outstanding (RFC 5927); side: whose packet it quotes
+    EVENT_ICMP = 17           # a: type << 8 | code, b: second word
     EVENTS = 18
 
 cdef enum:

@@ -41,6 +41,7 @@ COUNTERS = (
     "unacked_bytes",
     "overlap_conflict",
     "events_lost",
+    "icmp_errors",
 )
 
 #: Of reassembly (defrag.pxd).

@@ -101,7 +101,8 @@ cdef enum:
     C_UNACKED_BYTES = 37      # handed out before their acknowledgement: the store was full
     C_POLICY_CONFLICT = 38    # handlers that asked for another policy than their flow has
     C_EVENTS_LOST = 39        # not queued for a coroutine that does not take them
-    COUNTERS = 40
+    C_ICMP_ERRORS = 40        # that quote a packet of a flow
+    COUNTERS = 41
 
 cdef struct CoreConfig:
     # Without a packet for so long, a flow expires (life.pyx: flow_idle_limit):

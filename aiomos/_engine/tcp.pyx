@@ -7,6 +7,7 @@ from libc.stdint cimport uint32_t
 
 from aiomos._engine.closing cimport close_if_done, fin_acked, fin_arrives, rst_arrives
 from aiomos._engine.delivery cimport delivery_acked
+from aiomos._engine.events cimport ORPHAN_CLOSED
 from aiomos._engine.flow cimport (FLOW_CLOSED, FLOW_ESTABLISHED, FLOW_OPEN, HALF_ACKING, HALF_FIN,
                                   HALF_FIN_DONE, HALF_SEEN, HALF_SYN, HALF_SYNCED, Half)
 from aiomos._engine.handshake cimport (TCP_DONE, TCP_REOPEN, bad_flags, establish, first_ack,
@@ -16,6 +17,7 @@ from aiomos._engine.limits cimport ACK, FIN, RST, SYN
 from aiomos._engine.receive cimport receive_text
 from aiomos._engine.seq cimport seq_gt
 from aiomos._engine.state cimport (C_LATE, C_TCP_BAD_FLAGS, C_TCP_NO_ACK, C_TCP_OUTSIDE_WINDOW)
+from aiomos._engine.strays cimport stray
 
 # ---- a segment arrives -------------------------------------------------------------------
 
@@ -79,11 +81,10 @@ cdef inline bint sequence_check(CoreState *cs, Flow *f, const Packet *p, int s) 
 cdef int late_arrives(CoreState *cs, Flow *f, Packet *p, int s) noexcept nogil:
     """A segment for a closed flow: a new connection if it is a SYN with another ISN."""
     cs.counters[C_LATE] += 1
-    if bad_flags(p.flags):
-        return TCP_DONE
-    if p.flags & (SYN | ACK | RST) == SYN and (
+    if not bad_flags(p.flags) and p.flags & (SYN | ACK | RST) == SYN and (
             not f.h[s].flags & HALF_SYN or p.seq != f.isn[s]):
         return TCP_REOPEN
+    stray(cs, ORPHAN_CLOSED)
     return TCP_DONE
 
 

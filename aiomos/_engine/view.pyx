@@ -459,6 +459,12 @@ cdef class EndpointBase(Reader):
         return self.fl.retransmissions[self.side]
 
     @property
+    def icmp_errors(self):
+        """ICMP errors that quoted a packet of this end."""
+        cdef const Extra *e = extra_of(&self.core.state.extras, self.fl)
+        return 0 if e == NULL else e.icmp_errors[self.side]
+
+    @property
     def gaps(self):
         """Holes in what this end sent that were given up."""
         return self.fl.gaps[self.side]

@@ -89,3 +89,27 @@ def test_any_folder_listed_ends_well_and_accounts_for_every_frame(corpus, folder
         assert summary.received == summary.processed, path.name
         assert 2 * len(rows) == summary.handlers_started, path.name
         assert all(row["reason"] != "None" for row in rows), path.name
+
+
+#: Captures where another program counts UDP that is no datagram of this engine, and why.
+OTHER_UDP = {
+    "PcapFlowLab__14_eoip_payload_length_smaller_than_inner_frame.pcap": "EoIP says it is shorter",
+    "arkime__gtp-u.pcap": "the innermost packet is ICMP",
+    "tcpdump__esp_truncated.pcap": "one fragment of a datagram",
+    "tcpdump__icmp-cksum-oobr-4.pcapng": "in the quote of an ICMP error, malformed",
+    "tcpdump__wb-oobr.pcap": "malformed",
+    "zeek__fragmented-1.pcap": "fragments that contradict each other",
+}
+
+
+def test_captures_without_tcp_hold_as_many_udp_datagrams_as_another_program_says(corpus):
+    found = {}
+    for path in sorted((corpus / "public" / "nontcp").glob("*.nontcp.json")):
+        answer = json.loads(path.read_text())
+        app = aiomos.App()
+        app.packet()(lambda packet: None)
+        counted = aiomos.run(app, path.parent / answer["pcap"]).counters
+        ours = counted["udp"] + counted["reassembled"]
+        found[answer["pcap"]] = (ours, answer["frames_with_protocol_tshark"].get("udp", 0))
+    assert len(found) >= 40
+    assert {name for name, (ours, theirs) in found.items() if ours != theirs} == OTHER_UDP.keys()

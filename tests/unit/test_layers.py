@@ -29,7 +29,7 @@ ENGINE_LAYERS: dict[str, str] = {
     "storage": "links tunnels udptunnels wire tcpopt pool stream flow flowstats timers flowkey clock"
     " filtertext filterproof",
     "tables": "flowscope extra flowtable assembler targets defrag filters events",
-    "protocol": "state stats life shed fragments repeats delivery receive closing handshake tcp udp"
+    "protocol": "state stats life icmp strays shed fragments repeats delivery receive closing handshake tcp udp"
     " flowfilters",
     "core": "core",
     "bridge": "source probe taskface taskqueue task reading packet statsview view faults packethooks"
