@@ -28,6 +28,7 @@ class Packet(PacketBase):
             ImportError: scapy is not installed (``pip install aiomos[scapy]``).
         """
         from scapy.config import conf
+        from scapy.layers import inet, inet6  # noqa: F401  # registers what link types mean
 
         cls = conf.l2types.num2layer.get(self.link_type)
         if cls is None:

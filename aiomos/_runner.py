@@ -78,10 +78,16 @@ class Engine:
     ) -> None:
         if tasks not in ("engine", "asyncio"):
             raise ConfigError(f"tasks={tasks!r}: it is 'engine' or 'asyncio'")
-        self.core = Core(**options)
         self._filter = FrameFilter(filter) if filter else None
         self._own_source = not isinstance(source, Source)
         self.source = source if isinstance(source, Source) else open_files(_paths(source))
+        if options.get("checksums", "auto") == "auto" and self.source.live:
+            options["checksums"] = "live"
+        try:
+            self.core = Core(**options)
+        except BaseException:
+            self.close()
+            raise
         self._write = write
         self._count = count
         self._tasks = tasks
@@ -133,6 +139,7 @@ class Engine:
                 await driver.linger(self._alive)
             finally:
                 await self._cancel_handlers()
+        self._warn_unverified()
         return self.summary()
 
     def stop(self) -> None:
@@ -144,6 +151,14 @@ class Engine:
         if self._pump is not None:
             self._pump.drop_frames()
             self._pump.detach()
+
+    def _warn_unverified(self) -> None:
+        for address in self.core.unverified():
+            log.warning(
+                "checksums of %s were not verified: the first 64 segments had wrong ones, as "
+                "when they are filled in behind the capture",
+                address,
+            )
 
     async def _cancel_handlers(self) -> None:
         """Handlers that are still there after the linger, or when the run broke off."""

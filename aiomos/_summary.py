@@ -64,6 +64,8 @@ class Summary:
         count = self.counters.get
         said = {
             "packets malformed": self.malformed,
+            "packets with a wrong checksum": count("bad_checksum", 0),
+            "packets that came twice": count("duplicates", 0),
             "fragmented datagrams given up": self.fragments_lost,
             "gaps in streams": count("gaps", 0),
             "bytes lost because a handler did not read them (limit=)": count(
@@ -77,6 +79,7 @@ class Summary:
             "flows given up for others": count("evicted_embryonic", 0) + count("evicted_idle", 0),
             "bytes given up, memory short": count("shed_early_bytes", 0)
             + count("shed_reader_bytes", 0),
+            "events lost: coroutines did not take them (EventsLost)": count("events_lost", 0),
             "time stamps that jumped": count("clock_jumps", 0),
             "turns cut short: a handler never waits": self.turn_limit,
             "operations outlasted --io-patience": self.io_expired,

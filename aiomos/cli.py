@@ -122,6 +122,9 @@ def _shared(command: Callable[..., None]) -> Callable[..., None]:
                      show_default=True, help="Who steps the handlers."),
         click.option("--set", "settings", metavar="NAME=VALUE", multiple=True,
                      help="Engine option: a timeout, a bound or its policy (docs: limits)."),
+        click.option("--checksums", type=click.Choice(["auto", "on", "off"]), default="auto",
+                     show_default=True, help="Refuse wrong checksums; auto: live only."),
+        click.option("--dedup", is_flag=True, help="Count packets that a mirror shows twice once."),
         click.option("--burst", type=click.IntRange(1, 64), default=64, hidden=True),
         click.option("-q", "--quiet", is_flag=True, help="No summary and no progress bar."),
     ):  # fmt: skip
@@ -186,13 +189,13 @@ def flows(
     policy: Overlap | None, **options: Any,
 ) -> None:  # fmt: skip
     """List the connections of captures, in order of their first packets."""
-    from aiomos.flows import make_app, writer_of
+    from aiomos.flows import OPTIONS, make_app, writer_of
 
     with _errors_in_one_line(), _output(out) as stream:
         app = make_app(
             writer_of(format, stream), digest=digest, udp=udp, stats=stats, policy=policy
         )
-        _replay(app, list(files), None, 0, **options)
+        _replay(app, list(files), None, 0, **OPTIONS, **options)
 
 
 def _replay(

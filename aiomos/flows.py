@@ -19,6 +19,9 @@ from aiomos._stats import FlowStats
 
 _BLOCK = 1 << 20
 
+#: Engine options for a listing: nobody waits for it, so that bytes may be long in coming.
+OPTIONS: dict[str, Any] = {"reorder_grace": 5.0}
+
 
 class Side:
     """Bytes of one direction: how many, and their digest if asked for."""

@@ -166,7 +166,7 @@ cdef class Player:
         self.maker.most = 1 if again else 1 + (head[1] & 63)
         self.late = flags & HEAD_READ_LATE != 0
         self.core = Core(
-            seed=b"fuzz", pickup=bool(flags & HEAD_PICKUP),
+            seed=b"fuzz", midstream="pickup" if flags & HEAD_PICKUP else "ignore",
             vlan_in_key=bool(flags & HEAD_VLAN_IN_KEY),
             max_flows=3 if flags & HEAD_FEW_FLOWS else 4096,
             memory=4096 << (head[2] >> 2 & 7) if flags & HEAD_LITTLE_MEMORY else 1 << 27,

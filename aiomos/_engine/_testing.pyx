@@ -57,7 +57,7 @@ cdef class FrameBox:
     cdef aio_seg *segs
 
     def __cinit__(self, data, int64_t time_ns=0, *, link_type=1, cap_len=None, wire_len=None,
-                  head_len=None, cuts=(), vlan=(), direction=0):
+                  head_len=None, cuts=(), vlan=(), direction=0, csum_ip=0, csum_l4=0):
         cdef bytes raw = b"" if isinstance(data, tuple) else bytes(data)
         cdef Py_ssize_t i
         marks = sorted({0, len(raw), *([] if head_len is None else [head_len]), *cuts})
@@ -78,6 +78,8 @@ cdef class FrameBox:
         self.frame.time_ns = time_ns
         self.frame.link_type = link_type
         self.frame.direction = direction
+        self.frame.csum_ip = csum_ip
+        self.frame.csum_l4 = csum_l4
         for i, tci in enumerate(vlan):
             self.frame.vlan[i] = tci
             self.frame.n_vlan = <uint8_t>(i + 1)

@@ -1,5 +1,5 @@
 """Engine time from the stamps of frames (semantics.md 4): never back, and no jump believed
-that the next frame takes back."""
+that the next frame takes back, nor one of more than 30 days."""
 from libc.stdint cimport int64_t, uint64_t
 
 cdef struct Clock:

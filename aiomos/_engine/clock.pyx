@@ -1,6 +1,7 @@
 """Three cases: forward, a little back, and a jump."""
 
 cdef int64_t HOUR = 3600 * <int64_t>1000000000
+cdef int64_t MONTH = 720 * HOUR
 cdef int64_t JUMP_STEP = 1000     # engine time given to a frame whose stamp is no time
 
 
@@ -20,7 +21,7 @@ cdef int64_t clock_step(Clock *c, int64_t stamp, int64_t next_stamp) noexcept no
         c.last_stamp = stamp
         return stamp
     moved = <int64_t>(<uint64_t>stamp - <uint64_t>c.last_stamp)
-    if moved < -HOUR or (moved > HOUR and taken_back(stamp, next_stamp, moved)):
+    if moved < -HOUR or moved > MONTH or (moved > HOUR and taken_back(stamp, next_stamp, moved)):
         c.jumps += 1
         c.now += JUMP_STEP
         c.offset = c.now - stamp

@@ -8,9 +8,13 @@ from aiomos._engine.flow cimport Flow
 from aiomos._engine.state cimport CoreState
 from aiomos._engine.wire cimport Packet
 
-# Second check of RFC 9293 section 3.10.7.4, and the eighth.
-cdef void rst_arrives(CoreState *cs, Flow *f, Packet *p, int s) noexcept nogil
-cdef void fin_arrives(CoreState *cs, Flow *f, Packet *p, int s) noexcept nogil
+# Second check of RFC 9293 section 3.10.7.4; timely: its timestamp, if it has one, is not old.
+cdef void rst_arrives(CoreState *cs, Flow *f, Packet *p, int s, bint timely) noexcept nogil
+# The receiver of a doubtful RST of s goes on: it did not take it.
+cdef void rst_disproved(CoreState *cs, Flow *f, int s) noexcept nogil
+# Eighth step, as the sender's stack sees it, then the receiver's.
+cdef void fin_sent(CoreState *cs, Flow *f, Packet *p, int s) noexcept nogil
+cdef void fin_received(CoreState *cs, Flow *f, int s) noexcept nogil
 # The FIN of this side was acknowledged.
 cdef void fin_acked(CoreState *cs, Flow *f, int side) noexcept nogil
 # Ends a flow whose two FINs were received and acknowledged.

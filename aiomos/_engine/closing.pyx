@@ -4,70 +4,134 @@ Names as in tcp.pyx: `s` is the end that sent the segment, `snd` its half, `rcv`
 """
 from libc.stdint cimport uint32_t
 
-from aiomos._engine.delivery cimport delivery_fin, delivery_flush, delivery_hole_due
-from aiomos._engine.flow cimport (FLOW_CLOSED, FLOW_OPEN, HALF_ACKING, HALF_CLAIMED, HALF_FIN,
+from aiomos._engine.delivery cimport (delivery_fin, delivery_flush, delivery_hole_due,
+                                      delivery_shown)
+from aiomos._engine.events cimport (ANOMALY_BAD_RESET, ANOMALY_RIGHT_OF_WINDOW, DIFFERS_NO,
+                                    EVENT_FIN, EVENT_RESET, EVENT_RETRANSMISSION)
+from aiomos._engine.flow cimport (FLOW_CLAIM, FLOW_CLOSED, FLOW_DOUBT, FLOW_OPEN,
+                                  FLOW_SHOWN, HALF_ACKING, HALF_CLAIMED, HALF_FIN,
                                   HALF_FIN_ACKED, HALF_FIN_DONE, HALF_RST, HALF_SYNCED, Half,
                                   TCP_CLOSE_WAIT, TCP_CLOSED, TCP_CLOSING, TCP_FIN_WAIT_1,
                                   TCP_FIN_WAIT_2, TCP_LAST_ACK, TCP_SYN_SENT, TCP_TIME_WAIT)
-from aiomos._engine.life cimport flow_close, flow_expiry, flow_forget, flow_idle, flow_watch
+from aiomos._engine.life cimport (flow_close, flow_doubt_ripe, flow_expiry, flow_forget,
+                                  flow_idle, flow_reopen, flow_watch, since_now)
 from aiomos._engine.limits cimport ACK, CLIENT, CLOSE_FIN, CLOSE_RESET, CLOSE_TIMEOUT, SERVER
 from aiomos._engine.receive cimport receive_held, receive_next
 from aiomos._engine.seq cimport seq_ge, seq_gt, seq_le, seq_lt
-from aiomos._engine.state cimport (C_TCP_BAD_RST, C_TCP_OUTSIDE_WINDOW, count_retransmission,
-                                   set_state)
+from aiomos._engine.state cimport (C_TCP_BAD_RST, C_TCP_OUTSIDE_WINDOW, anomaly,
+                                   count_retransmission, event_raise, hook_of, refuse, set_state)
 
 
 # ---- second check: RST (RFC 5961 section 3.2) --------------------------------------------
 
-cdef void rst_arrives(CoreState *cs, Flow *f, Packet *p, int s) noexcept nogil:
+cdef enum:
+    CLAIMS = FLOW_CLAIM * 3 | FLOW_SHOWN * 3
+
+cdef enum:
+    RST_INVALID = 0
+    RST_EXACT = 1
+    RST_DOUBTFUL = 2
+
+
+cdef void rst_arrives(CoreState *cs, Flow *f, Packet *p, int s, bint timely) noexcept nogil:
+    cdef int judged = judge_rst(f, p, s) if timely else RST_INVALID
     f.h[s].flags |= HALF_RST
-    if not rst_valid(f, p, s):
-        cs.counters[C_TCP_BAD_RST] += 1
-        return
-    tcp_close(cs, f, CLOSE_RESET)
+    event_raise(cs, f, EVENT_RESET, s, hook_of(cs, s), judged == RST_EXACT, 0, 0)
+    if judged == RST_EXACT:
+        tcp_close(cs, f, CLOSE_RESET)
+    elif judged == RST_DOUBTFUL:
+        doubt(cs, f, s)
+    else:
+        refuse(cs, f, s, ANOMALY_BAD_RESET, C_TCP_BAD_RST, 0)
 
 
-cdef bint rst_valid(const Flow *f, const Packet *p, int s) noexcept nogil:
-    """Exactly the next sequence number, or in SYN-SENT an acknowledgement of the SYN.
+cdef int judge_rst(const Flow *f, const Packet *p, int s) noexcept nogil:
+    """Exactly the next number, or in SYN-SENT an acknowledgement of the SYN; anywhere else in
+    the window it would be challenged, and the connection lives.
 
-    The next number is what the receiver expects; a tap may have missed what lies before
-    it (then it is the highest that the sender used), or not have seen its acknowledgement.
+    The next number lies between what the receiver has acknowledged and the end of all that
+    the tap has seen; where these differ, a RST at one of them may have been exact or not.
     """
     cdef const Half *snd = &f.h[s]
     cdef const Half *rcv = &f.h[1 - s]
+    cdef bint acking = rcv.flags & HALF_ACKING != 0
+    cdef uint32_t expected = receive_next(f, s)
     if rcv.state == TCP_SYN_SENT and p.flags & ACK:
         return seq_gt(p.ack, f.isn[1 - s]) and seq_le(p.ack, rcv.top)
     if not snd.flags & HALF_SYNCED:
         return not rcv.flags & HALF_SYNCED
-    return (p.seq == receive_next(f, s) or p.seq == snd.top
-            or (rcv.flags & HALF_ACKING and p.seq == rcv.ack))
+    if acking and seq_gt(rcv.ack, expected):
+        expected = rcv.ack
+    if p.seq == expected and (not seq_gt(snd.top, expected) or acking and rcv.ack == expected):
+        return RST_EXACT
+    if p.seq == receive_next(f, s) or p.seq == snd.top or acking and p.seq == rcv.ack:
+        return RST_DOUBTFUL
+    return RST_INVALID
 
 
-cdef void fin_arrives(CoreState *cs, Flow *f, Packet *p, int s) noexcept nogil:
+cdef void doubt(CoreState *cs, Flow *f, int s) noexcept nogil:
+    """A receiver that goes on acknowledging has not been reset (rst_disproved)."""
+    if f.flags & FLOW_DOUBT * 3:
+        return
+    f.flags = (f.flags | FLOW_DOUBT << s) & ~<uint32_t>(FLOW_OPEN | CLAIMS)
+    f.since = since_now(cs, 0)
+    flow_watch(cs, f)
+
+
+cdef void rst_disproved(CoreState *cs, Flow *f, int s) noexcept nogil:
+    f.flags &= ~<uint32_t>(FLOW_DOUBT * 3)
+    anomaly(cs, f, s, ANOMALY_BAD_RESET, C_TCP_BAD_RST, 0)
+    flow_reopen(f)
+
+
+# ---- eighth: FIN -------------------------------------------------------------------------
+
+cdef void fin_sent(CoreState *cs, Flow *f, Packet *p, int s) noexcept nogil:
     cdef Half *snd = &f.h[s]
     cdef const Half *rcv = &f.h[1 - s]
     cdef uint32_t fin = p.seq + p.payload_len
     if snd.flags & HALF_FIN:
         if fin == f.fin[s] and not p.payload_len:
-            count_retransmission(cs, f, s)
+            fin_again(cs, f, s)
         return
     if snd.flags & HALF_CLAIMED and f.fin[s] == snd.nxt and fin + 1 == snd.nxt:
         snd.nxt -= 1            # its peer's ACK of it came first, and it was taken for a byte
         snd.offset -= 1
     if seq_lt(fin, receive_next(f, s)) or (rcv.flags & HALF_ACKING and seq_gt(fin, rcv.edge)):
-        cs.counters[C_TCP_OUTSIDE_WINDOW] += 1
+        refuse(cs, f, s, ANOMALY_RIGHT_OF_WINDOW, C_TCP_OUTSIDE_WINDOW, 0)
         return
+    note_fin(cs, f, s, fin)
+
+
+cdef void note_fin(CoreState *cs, Flow *f, int s, uint32_t fin) noexcept nogil:
+    """The sender's stack: it has closed."""
+    cdef Half *snd = &f.h[s]
     f.fin[s] = fin
     snd.flags |= HALF_FIN
     receive_held(f, s, fin)     # early bytes beyond it will never be next
     f.flags &= ~<uint32_t>FLOW_OPEN
     if seq_ge(fin, snd.top):
         snd.top = fin + 1
+    event_raise(cs, f, EVENT_FIN, s, hook_of(cs, s), snd.offset + (fin - snd.nxt), 0, 0)
     set_state(cs, f, s, TCP_LAST_ACK if snd.state == TCP_CLOSE_WAIT else TCP_FIN_WAIT_1)
+
+
+cdef void fin_received(CoreState *cs, Flow *f, int s) noexcept nogil:
+    """The receiver's stack, once all before the FIN is there; and it may have acknowledged it."""
+    if not f.h[s].flags & HALF_FIN:
+        return
+    delivery_shown(cs, f, s)
     delivery_fin(cs, f, s)
-    if rcv.flags & HALF_ACKING and seq_gt(rcv.ack, fin):
+    if f.h[1 - s].flags & HALF_ACKING and seq_gt(f.h[1 - s].ack, f.fin[s]):
         fin_acked(cs, f, s)
     flow_watch(cs, f)
+
+
+cdef void fin_again(CoreState *cs, Flow *f, int s) noexcept nogil:
+    cdef uint32_t ahead = 0 if f.h[s].flags & HALF_FIN_DONE else f.fin[s] - f.h[s].nxt
+    count_retransmission(cs, f, s)
+    event_raise(cs, f, EVENT_RETRANSMISSION, s, hook_of(cs, s), f.h[s].offset + ahead, 0,
+                DIFFERS_NO)
 
 
 cdef void fin_acked(CoreState *cs, Flow *f, int side) noexcept nogil:
@@ -88,9 +152,13 @@ cdef void close_if_done(CoreState *cs, Flow *f) noexcept nogil:
         tcp_close(cs, f, CLOSE_FIN)
 
 
+# ---- from outside ------------------------------------------------------------------------
+
 cdef void tcp_close(CoreState *cs, Flow *f, uint8_t reason) noexcept nogil:
     if f.flags & FLOW_CLOSED:
         return
+    if f.flags & FLOW_DOUBT * 3:     # nobody has spoken against it
+        reason = CLOSE_RESET
     delivery_flush(cs, f, CLIENT)
     delivery_flush(cs, f, SERVER)
     if reason == CLOSE_RESET:
@@ -105,6 +173,8 @@ cdef void tcp_timer(CoreState *cs, Flow *f) noexcept nogil:
     for side in range(2):
         delivery_hole_due(cs, f, side)
     close_if_done(cs, f)
+    if f.flags & FLOW_DOUBT * 3 and flow_doubt_ripe(cs, f):
+        tcp_close(cs, f, CLOSE_RESET)
     if flow_expiry(cs, f) <= cs.now:
         # Nothing late is to be expected of a flow that was idle: what comes begins a new one.
         tcp_close(cs, f, CLOSE_TIMEOUT)

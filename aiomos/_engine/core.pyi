@@ -1,6 +1,6 @@
 """The sans-io engine of one core."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 class Core:
     def __init__(
@@ -26,9 +26,20 @@ class Core:
         community_id_seed: int = ...,
         memory: int = ...,
         history: int = ...,
-        pickup: bool = ...,
+        midstream: str = ...,
+        urgent: str = ...,
+        oob_limit: int = ...,
         min_ttl: int = ...,
         vlan_in_key: bool = ...,
+        decode: Iterable[str] = ...,
+        fragments: str = ...,
+        fragment_timeout: float = ...,
+        fragment_timeout6: float = ...,
+        fragment_memory: int = ...,
+        fragment_datagrams: int = ...,
+        checksums: str = ...,
+        dedup: bool = ...,
+        dedup_window: float = ...,
         tunnel_in_key: bool = ...,
         seed: bytes | None = ...,
     ) -> None: ...
@@ -37,4 +48,5 @@ class Core:
     def now(self) -> float: ...
     def counters(self) -> dict[str, int]: ...
     def keep_statistics(self) -> None: ...
+    def unverified(self) -> list[str]: ...
     def usage(self) -> dict[str, int]: ...

@@ -2,11 +2,14 @@
 from libc.stdint cimport uint16_t
 from libc.stdlib cimport calloc, free, malloc
 
+import ipaddress
 import os
 
 from aiomos._engine import names
+from aiomos._engine.admit cimport packet_is_first, packet_is_sound
 from aiomos._engine.closing cimport tcp_close, tcp_timer
-from aiomos._engine.defrag cimport (defrag_clear, defrag_expire, defrag_free, defrag_init)
+from aiomos._engine.copies cimport copies_free, copies_init
+from aiomos._engine.defrag cimport defrag_clear, defrag_expire, defrag_free, defrag_init
 from aiomos._engine.events cimport ORPHAN_NO_FLOW, ORPHAN_TABLE_FULL
 from aiomos._engine.extra cimport extra_drop, extra_free, extra_init
 from aiomos._engine.flow cimport (FLOW_CLIENT_LOW, FLOW_CLOSED, FLOW_STATS, FLOW_UNLINKED, Flow,
@@ -24,11 +27,12 @@ from aiomos._engine.options import check_options
 from aiomos._engine.pool cimport pool_clear, pool_held, pool_init
 from aiomos._engine.shed cimport shed_admit, shed_relieve
 from aiomos._engine.shim cimport aio_frame_copy
-from aiomos._engine.state cimport (C_LOW_TTL, C_TCP_NO_FLOW, HOOK_PACKET, CoreConfig,
-                                   hook_fn, records_full)
+from aiomos._engine.state cimport (C_LOW_TTL, C_TCP_NO_FLOW, CHECK_COPIES, CHECK_SUMS, HOOK_PACKET,
+                                   CoreConfig, hook_fn, records_full)
 from aiomos._engine.stats cimport stats_close, stats_packet
 from aiomos._engine.strays cimport stray, stray_packet
 from aiomos._engine.stream cimport STREAM_TOLD
+from aiomos._engine.sums cimport JUDGED_FIRST, JUDGED_SLOTS, Judged, sums_free, sums_init
 from aiomos._engine.targets cimport TargetPrefix, Targets
 from aiomos._engine.tcp cimport tcp_arrives
 from aiomos._engine.timers cimport wheel_init, wheel_pop, wheel_start, wheel_time
@@ -38,6 +42,8 @@ from aiomos._engine.wire cimport (WIRE_FRAGMENT, WIRE_NEED_LINEAR,
 
 cdef enum:
     SPARE_FLOWS = 1024        # entries for what ends and begins in one burst
+    CHECKSUMS_OFF = 0         # option `checksums` (options.py)
+    CHECKSUMS_LIVE = 2        # frames that this host sent are trusted
     FRAGMENT_DEPTH = 4        # fragments inside datagrams that came in fragments
 
 
@@ -90,19 +96,25 @@ cdef class Core:
         config.community_seed = values["community_id_seed"]
         config.memory = values["memory"]
         config.history = values["history"]
-        config.pickup = values["pickup"]
+        config.midstream = values["midstream"]
+        config.urgent = values["urgent"]
+        config.oob_limit = values["oob_limit"]
         config.key_scope = ((SCOPE_VLAN if values["vlan_in_key"] else 0)
                             | (SCOPE_TUNNEL if values["tunnel_in_key"] else 0))
         config.min_ttl = values["min_ttl"]
         config.decoders = values["decode"]
-        self._configure_fragments(values)
+        self._configure_network(values)
 
-    def _configure_fragments(self, values):
+    def _configure_network(self, values):
         defrag = &self.state.defrag
         defrag.policy = values["fragments"]
         defrag.patience = [to_ns(values["fragment_timeout"]), to_ns(values["fragment_timeout6"])]
         defrag.budget = values["fragment_memory"]
         defrag.most = values["fragment_datagrams"]
+        self.state.copies.window_ns = to_ns(values["dedup_window"])
+        self.state.sums.not_own = values["checksums"] == CHECKSUMS_LIVE
+        self.state.checks = ((CHECK_COPIES if values["dedup"] else 0)
+                             | (CHECK_SUMS if values["checksums"] != CHECKSUMS_OFF else 0))
 
     def set_prefixes(self, prefixes):
         """(packed address, length in bits, overlap policy) of receivers, in any order."""
@@ -140,8 +152,17 @@ cdef class Core:
         self.state.defrag.seed = self.state.table.seed
         if defrag_init(&self.state.defrag, &self.state.pool) != 0:
             raise MemoryError
+        self._allocate_checks()
         self.state.pool.alarm = &self.state.full
         self.state.next_flow_id = 1
+
+    def _allocate_checks(self):
+        """The tables of checks that were asked for."""
+        self.state.copies.seed = self.state.sums.seed = self.state.table.seed
+        if self.state.checks & CHECK_COPIES and copies_init(&self.state.copies) != 0:
+            raise MemoryError
+        if self.state.checks & CHECK_SUMS and sums_init(&self.state.sums) != 0:
+            raise MemoryError
 
     def __dealloc__(self):
         cdef uint32_t i
@@ -153,6 +174,8 @@ cdef class Core:
             extra_free(&self.state.extras)
             table_free(&self.state.table)
             defrag_free(&self.state.defrag)
+            copies_free(&self.state.copies)
+            sums_free(&self.state.sums)
             pool_clear(&self.state.pool)
             free(self.state.scratch)
             free(self.state.targets.prefixes)
@@ -186,6 +209,7 @@ cdef class Core:
         cdef CoreState *cs = self.state
         cdef Packet *p = &self.packets[i]
         cdef hook_fn hook = cs.hooks[HOOK_PACKET]
+        cdef bint sound = True
         cs.now = now
         cs.stamp = p.frame.time_ns
         cs.packet = p
@@ -193,12 +217,17 @@ cdef class Core:
         cs.bytes += p.frame.cap_len
         if unlikely(p.status == WIRE_NEED_LINEAR):
             linearise(cs, p)
+        if unlikely(cs.checks):
+            if not packet_is_first(cs, p, key_scope(cs, p)):
+                cs.packet = NULL
+                return
+            sound = packet_is_sound(cs, p)
         cs.by_status[p.status] += 1
         if unlikely(hook != NULL):
             hook(cs.hook_contexts[HOOK_PACKET], NULL, p, 0)
-        if unlikely(p.status > WIRE_UDP):
-            no_segment(cs, p)
-        if likely(p.status <= WIRE_UDP) and not (
+        if unlikely(p.status > WIRE_UDP) and sound:
+            sound = no_segment(cs, p)
+        if likely(p.status <= WIRE_UDP and sound) and not (
                 unlikely(cs.config.min_ttl) and ends_early(cs, p)):
             flow_arrives(cs, p)
         cs.packet = NULL
@@ -287,6 +316,19 @@ cdef class Core:
         """From here on every new flow has extended statistics, as the option says it."""
         self.state.config.statistics = True
 
+    def unverified(self) -> list[str]:
+        """Addresses whose checksums are not judged any more: their first 64 were all wrong."""
+        cdef Judged *slot
+        found = []
+        if self.state.sums.judged == NULL:
+            return found
+        for i in range(JUDGED_SLOTS):
+            slot = &self.state.sums.judged[i]
+            if slot.wrong == JUDGED_FIRST:
+                raw = (<const char *>slot.address)[:4 if slot.version == 4 else 16]
+                found.append(str(ipaddress.ip_address(raw)))
+        return sorted(found)
+
     def usage(self) -> dict[str, int]:
         """What is held now: flows, timers, blocks and bytes of buffers (0 when all is idle)."""
         cdef CoreState *cs = self.state
@@ -329,16 +371,18 @@ cdef void linearise(CoreState *cs, Packet *p) noexcept nogil:
         flow_key(p, &cs.table.seed, key_scope(cs, p))
 
 
-cdef void no_segment(CoreState *cs, Packet *p) noexcept nogil:
-    """What is none by itself: fragments, which may make one whole, and everything else."""
+cdef bint no_segment(CoreState *cs, Packet *p) noexcept nogil:
+    """What is none by itself: fragments, which may make one whole, and everything else.
+    False: what was put together has a wrong checksum."""
     cdef int depth = 0
     while (p.status == WIRE_FRAGMENT and depth < FRAGMENT_DEPTH
            and fragment_arrives(cs, p, key_scope(cs, p))):
         depth += 1
     if p.status <= WIRE_UDP:
         flow_key(p, &cs.table.seed, key_scope(cs, p))
-    else:
-        stray_packet(cs, p)
+        return packet_is_sound(cs, p)
+    stray_packet(cs, p)
+    return True
 
 
 cdef inline int end_of(const Flow *f, const Packet *p) noexcept nogil:

@@ -20,6 +20,8 @@ cdef enum:
 
 # The peer acknowledged up to ack, and not all of that was handed out.
 cdef void delivery_acked(CoreState *cs, Flow *f, int s, uint32_t ack) noexcept nogil
+# s has shown more of what it sent: what its peer had acknowledged of it before counts now.
+cdef void delivery_shown(CoreState *cs, Flow *f, int s) noexcept nogil
 # A FIN was noted in the half of s: the end, once everything before it is handed out.
 cdef void delivery_fin(CoreState *cs, Flow *f, int s) noexcept nogil
 # Turns holes whose time has come into gaps.

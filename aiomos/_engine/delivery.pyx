@@ -1,16 +1,25 @@
 """Out of the store, into gaps, to the end."""
+from libc.stdint cimport uint16_t
+
 from aiomos._engine.assembler cimport asm_drain, asm_end, asm_first, asm_run, asm_truncate
-from aiomos._engine.events cimport EVENT_GAP, EVENT_NEW_DATA, HOOK_RECEIVER, HOOK_TIMER
+from aiomos._engine.events cimport (ANOMALY_URGENT, EVENT_GAP, EVENT_NEW_DATA, HOOK_RECEIVER,
+                                    HOOK_TIMER)
 from aiomos._engine.flow cimport (FLOW_ESTABLISHED, HALF_ACKING, HALF_CLAIMED, HALF_FIN,
-                                  HALF_FIN_DONE, HALF_SEEN, Half, TCP_CLOSE_WAIT, TCP_CLOSING,
-                                  TCP_ESTABLISHED, TCP_FIN_WAIT_1, TCP_FIN_WAIT_2, TCP_TIME_WAIT)
-from aiomos._engine.life cimport flow_arm
-from aiomos._engine.limits cimport (GAP_ACKED_UNSEEN, GAP_LOST, GAP_MEMORY)
+                                  HALF_FIN_DONE, HALF_SEEN, HALF_URGENT, Half, TCP_CLOSE_WAIT,
+                                  TCP_CLOSING, TCP_ESTABLISHED, TCP_FIN_WAIT_1, TCP_FIN_WAIT_2,
+                                  TCP_TIME_WAIT)
+from aiomos._engine.life cimport flow_arm, flow_reopen
+from aiomos._engine.limits cimport GAP_ACKED_UNSEEN, GAP_LOST, GAP_MEMORY, GAP_URGENT
 from aiomos._engine.seq cimport seq_ge, seq_gt, seq_le, seq_lt
-from aiomos._engine.state cimport (C_GAP_BYTES, C_GAPS, C_MEMORY, event_raise, event_raise_bytes,
-                                   event_wanted, set_state)
+from aiomos._engine.state cimport (C_GAP_BYTES, C_GAPS, C_MEMORY, C_TCP_URGENT, anomaly,
+                                   event_raise, event_raise_bytes, event_wanted, set_state)
 from aiomos._engine.stats cimport stats_gap
-from aiomos._engine.stream cimport STREAM_EOF, STREAM_STOPPED, STREAM_UNREAD, stream_end, stream_gap
+from aiomos._engine.stream cimport (STREAM_EOF, STREAM_STOPPED, STREAM_UNREAD, STREAM_URGENT_SEEN,
+                                    Stream, stream_end, stream_gap)
+
+
+cdef enum:
+    URGENT_GAP = 3            # of urgent.pxd, which is above
 
 
 cdef void delivery_tell_new(CoreState *cs, Flow *f, int s, uint64_t offset, uint32_t length,
@@ -38,12 +47,36 @@ cdef void delivery_drain(CoreState *cs, Flow *f, int s, uint32_t upto) noexcept 
     cdef bint failed = True
     cdef uint32_t nxt
     st.now_ns = cs.stamp
-    while failed and st.n_pieces and seq_le(asm_first(st), f.h[s].nxt):
+    while urgent_passed(cs, f, s) or failed and st.n_pieces and seq_le(asm_first(st), f.h[s].nxt):
         nxt = asm_drain(st, f.h[s].nxt, upto, &failed)
         if nxt != f.h[s].nxt:
             drained(cs, f, s, nxt - f.h[s].nxt)
         if failed:
             give_up_first(cs, f, s)
+
+
+cdef inline bint urgent_passed(CoreState *cs, Flow *f, int s) noexcept nogil:
+    return f.h[s].flags & HALF_URGENT and pass_urgent(cs, f, s)
+
+
+cdef bint pass_urgent(CoreState *cs, Flow *f, int s) noexcept nogil:
+    """The urgent byte is next: it is no part of the stream, or a gap in it."""
+    cdef Stream *st = f.stream[s]
+    cdef bint now = st.urgent == f.h[s].nxt and st.flags & STREAM_URGENT_SEEN
+    if seq_lt(f.h[s].nxt, st.urgent) or st.urgent == f.h[s].nxt and not now:
+        return False
+    f.h[s].flags &= ~<uint16_t>HALF_URGENT
+    flow_reopen(f)
+    if not now:
+        return False
+    anomaly(cs, f, s, ANOMALY_URGENT, C_TCP_URGENT, 1)
+    f.h[s].nxt += 1
+    if cs.config.urgent == URGENT_GAP or st.urgent_bytes >= cs.config.oob_limit:
+        f.h[s].offset += 1
+        delivery_give_up(cs, f, s, 1, GAP_URGENT)
+    if st.urgent_bytes < 65535:
+        st.urgent_bytes += 1
+    return True
 
 
 cdef void drained(CoreState *cs, Flow *f, int s, uint32_t n) noexcept nogil:
@@ -77,7 +110,7 @@ cdef void acked_arrives(CoreState *cs, Flow *f, int s, uint32_t ack) noexcept no
 cdef void delivery_acked(CoreState *cs, Flow *f, int s, uint32_t ack) noexcept nogil:
     cdef Half *snd = &f.h[s]
     if f.stream[s] != NULL:
-        if f.stream[s].policy & DELIVER_ACKED:
+        if f.stream[s].n_pieces and asm_first(f.stream[s]) == snd.nxt:
             acked_arrives(cs, f, s, ack)
         start_grace(cs, f, s, ack, cs.config.reorder_grace_ns)
         return
@@ -87,6 +120,13 @@ cdef void delivery_acked(CoreState *cs, Flow *f, int s, uint32_t ack) noexcept n
         delivery_advance(snd, ack - snd.nxt)
         claimed(f, s)
     delivery_fin(cs, f, s)
+
+
+cdef void delivery_shown(CoreState *cs, Flow *f, int s) noexcept nogil:
+    cdef const Half *snd = &f.h[s]
+    cdef const Half *rcv = &f.h[1 - s]
+    if rcv.flags & HALF_ACKING and seq_gt(rcv.ack, snd.nxt) and not snd.flags & HALF_FIN_DONE:
+        delivery_acked(cs, f, s, snd.top if seq_gt(rcv.ack, snd.top) else rcv.ack)
 
 
 # ---- holes -------------------------------------------------------------------------------
@@ -101,6 +141,8 @@ cdef inline void claimed(Flow *f, int s) noexcept nogil:
 cdef void start_grace(CoreState *cs, Flow *f, int s, uint32_t ack, int64_t grace) noexcept nogil:
     """The hole in front becomes a gap when this time has gone by and it is still there."""
     cdef Stream *st = f.stream[s]
+    if seq_gt(ack, f.h[s].top):
+        ack = f.h[s].top        # what it has not shown itself is not missed yet
     if st.grace_due or not seq_gt(ack, f.h[s].nxt):
         return
     if f.h[s].flags & HALF_FIN and ack == f.fin[s] + 1 and f.h[s].nxt == f.fin[s]:

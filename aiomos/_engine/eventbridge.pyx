@@ -61,7 +61,7 @@ cdef class EventBridge:
     # ---- telling -------------------------------------------------------------------------
 
     cdef int hear(self, const Event *e) except -1:
-        """One event of the core. What is caused by telling it comes behind it."""
+        """One event of the core."""
         cdef Telling t
         if e.flow != NULL:
             if e.flow.flags & FLOW_END_TOLD:        # nothing comes behind its end
@@ -72,13 +72,15 @@ cdef class EventBridge:
                 return 0
         t = Telling.__new__(Telling)
         t.e = e[0]
-        if not self.telling:
-            return self.tell(t)
-        t.event = self.maker.make(e)            # its bytes are gone by then
-        self.behind.append(t)
-        return 0
+        return self.tell(t)
 
     cdef int tell(self, Telling t) except -1:
+        """Now; what is caused by telling another comes behind that (semantics.md 2)."""
+        if self.telling:
+            if t.event is None:                 # its bytes are gone by then
+                t.event = self.maker.make(&t.e)
+            self.behind.append(t)
+            return 0
         self.telling = True
         try:
             self.tell_all(t)

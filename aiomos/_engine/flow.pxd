@@ -23,6 +23,8 @@ cdef enum:
     HALF_CLAIMED = 0x400      # without FIN: Flow.fin is where the peer's ACK alone put nxt
     HALF_TIMESTAMPS = 0x800   # its segments carry timestamps; ts_recent holds
     HALF_STARTED = 0x1000     # its ConnectionStart was told
+    HALF_URGENT = 0x4000      # an urgent byte is announced and not yet passed (Stream.urgent)
+    HALF_AWAY = 0x2000        # not heard for long while its peer goes on: its peer is believed
 # Flow.flags.
 cdef enum:
     FLOW_OPEN = 0x0001        # both SYNs acknowledged, no FIN and no RST yet: the fast path
@@ -39,6 +41,12 @@ cdef enum:
     FLOW_PAWS = 0x4000        # both ends use timestamps: older ones are refused (RFC 7323)
     FLOW_GUESSED = 0x8000     # nothing seen so far says which end is the client
     FLOW_EXTRA = 0x400000     # it has a block of its own besides (extra.pxd)
+    FLOW_CLAIM = 0x10000      # claim holds, of the client (0x10000) or the server (0x20000)
+    FLOW_LEARNING = 0x40000   # whether timestamps are used shows as segments come
+    FLOW_BEGUN = 0x80000      # a handler has begun: the ends keep their names
+    FLOW_FLIPPED = 0x800000   # they changed them once
+    FLOW_SHOWN = 0x1000000    # claim is where data beyond the window ended: client, server
+    FLOW_DOUBT = 0x4000000    # a RST of the client (0x4000000) or server may have been exact
     FLOW_DYING = 0x0400       # unlinked in this burst; records may still name it
     FLOW_IDLE_TOLD = 0x10000000      # Idle was told, and no packet was seen to have come since
     FLOW_EVENTS = 0x20000000  # the event bridge has something of it
@@ -127,4 +135,6 @@ cdef struct Flow:
     uint32_t list_next
     uint32_t list_prev
     FlowStats *stats          # NULL: nobody asked for more than what is here (stats.pxd)
-    uint64_t spare[1]         # 320 bytes in all: the hot part lies in exactly two cache lines
+    uint32_t claim            # where one end claims to be, beyond what its peer has shown
+    uint32_t since            # when that began, or a doubtful RST came (life.pxd: since_now)
+    # 320 bytes in all: the hot part lies in exactly two cache lines

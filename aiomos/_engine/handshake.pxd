@@ -17,17 +17,20 @@ cdef enum TcpResult:
 
 # Whether a segment without a flow may begin one, and which end sent it (CLIENT or SERVER);
 # -1: it may not.
-cdef int tcp_may_open(const CoreState *cs, const Packet *p) noexcept nogil
+cdef int tcp_may_open(CoreState *cs, const Packet *p) noexcept nogil
 # The flow begins with a SYN that was seen earlier (TCP_REOPEN_ANSWERED).
 cdef void tcp_assume_syn(CoreState *cs, Flow *f, int s, uint32_t isn, uint8_t scale) noexcept nogil
 
-# Fourth check of RFC 9293 section 3.10.7.4: a TcpResult.
-cdef int syn_arrives(CoreState *cs, Flow *f, Packet *p, int s) noexcept nogil
-cdef int synack_arrives(CoreState *cs, Flow *f, Packet *p, int s) noexcept nogil
+# Whether the segment belongs to another connection than the flow's: a TcpResult.
+cdef int another_connection(Flow *f, const Packet *p, int s) noexcept nogil
+
+# Fourth check of RFC 9293 section 3.10.7.4.
+cdef void syn_arrives(CoreState *cs, Flow *f, Packet *p, int s) noexcept nogil
+cdef void synack_arrives(CoreState *cs, Flow *f, Packet *p, int s) noexcept nogil
 # The first acknowledgement of an end answers its peer's SYN; False: it answers nothing.
 cdef bint first_ack(CoreState *cs, Flow *f, Packet *p, int s) noexcept nogil
 # The first segment of an end whose SYN was not seen.
-cdef void pick_up(Flow *f, const Packet *p, int s) noexcept nogil
+cdef void pick_up(CoreState *cs, Flow *f, const Packet *p, int s) noexcept nogil
 cdef void establish(CoreState *cs, Flow *f) noexcept nogil
 
 cdef inline bint bad_flags(uint8_t flags) noexcept nogil:

@@ -4,18 +4,23 @@ Names as in tcp.pyx: `s` is the end that sent the segment, `snd` its half, `rcv`
 """
 from libc.stdint cimport uint16_t
 
-from aiomos._engine.flow cimport (FLOW_ESTABLISHED, FLOW_EVENTS, FLOW_MIDSTREAM, FLOW_OPEN,
-                                  FLOW_OTHER_ISN, FLOW_REUSE_SYN, HALF_ACKING, HALF_FIN,
-                                  HALF_INFERRED,
-                                  HALF_SCALING, HALF_SEEN, HALF_SYN, HALF_SYNCED, Half,
-                                  TCP_ESTABLISHED, TCP_LISTEN, TCP_SYN_RECEIVED, TCP_SYN_SENT)
+from aiomos._engine.checks cimport ack_first, timestamps_settle
+from aiomos._engine.events cimport (ANOMALY_BAD_ACK, ANOMALY_CHALLENGED_SYN, ANOMALY_INVALID_FLAGS,
+                                    ANOMALY_MALFORMED_OPTIONS, DIFFERS_NO, EVENT_ANOMALY,
+                                    EVENT_ESTABLISHED, EVENT_RETRANSMISSION, HOOK_RECEIVER)
+from aiomos._engine.flow cimport (FLOW_CLOSED, FLOW_ESTABLISHED, FLOW_EVENTS, FLOW_MIDSTREAM,
+                                  FLOW_OPEN, FLOW_OTHER_ISN, FLOW_REUSE_SYN, HALF_ACKING,
+                                  HALF_FIN, HALF_INFERRED, HALF_SCALING, HALF_SEEN, HALF_SYN,
+                                  HALF_SYNCED, HALF_TIMESTAMPS, Half, TCP_ESTABLISHED,
+                                  TCP_LISTEN, TCP_SYN_RECEIVED, TCP_SYN_SENT)
 from aiomos._engine.life cimport flow_established, flow_keep, flow_start, flow_watch
 from aiomos._engine.limits cimport ACK, CLIENT, RST, SERVER, SYN
 from aiomos._engine.receive cimport receive_held, receive_release, receive_text
 from aiomos._engine.seq cimport seq_gt, seq_le
-from aiomos._engine.state cimport (C_TCP_BAD_ACK, C_TCP_CHALLENGED_SYN, C_TCP_OPTIONS,
-                                   RECORD_ESTABLISHED, START_ESTABLISHED, START_SYN,
-                                   count_retransmission, record_add, set_state)
+from aiomos._engine.state cimport (C_TCP_BAD_ACK, C_TCP_BAD_FLAGS, C_TCP_CHALLENGED_SYN,
+                                   C_TCP_OPTIONS, MIDSTREAM_PASS, RECORD_ESTABLISHED,
+                                   START_ESTABLISHED, START_SYN, anomaly, count_retransmission,
+                                   event_raise, hook_of, record_add, refuse, set_state)
 from aiomos._engine.tcpopt cimport TcpOptions, tcpopt_parse
 
 cdef enum:
@@ -25,12 +30,14 @@ cdef enum:
 
 # ---- which segments begin a flow ---------------------------------------------------------
 
-cdef int tcp_may_open(const CoreState *cs, const Packet *p) noexcept nogil:
+cdef int tcp_may_open(CoreState *cs, const Packet *p) noexcept nogil:
     if bad_flags(p.flags):
+        cs.counters[C_TCP_BAD_FLAGS] += 1
+        event_raise(cs, NULL, EVENT_ANOMALY, 0, HOOK_RECEIVER, ANOMALY_INVALID_FLAGS, p.flags, 0)
         return -1
     if p.flags & SYN:
         return SERVER if p.flags & ACK else CLIENT
-    if p.flags & RST or not p.flags & ACK or not cs.config.pickup:
+    if p.flags & RST or not p.flags & ACK or not cs.config.midstream:
         return -1
     # Picked up in the middle: who listens on a well-known port is the server; else who
     # speaks first here is taken for the client.
@@ -39,36 +46,58 @@ cdef int tcp_may_open(const CoreState *cs, const Packet *p) noexcept nogil:
     return CLIENT
 
 
+cdef int another_connection(Flow *f, const Packet *p, int s) noexcept nogil:
+    """A SYN with another ISN on a tuple whose connection is over, or the SYN-ACK to one on a
+    live connection: its receiver has forgotten that (semantics.md 12)."""
+    if not p.flags & SYN or bad_flags(p.flags):
+        return TCP_DONE
+    if p.flags & ACK:
+        if f.flags & (FLOW_ESTABLISHED | FLOW_REUSE_SYN | FLOW_CLOSED) == (
+                FLOW_ESTABLISHED | FLOW_REUSE_SYN) and p.ack == f.other_isn + 1:
+            return TCP_REOPEN_ANSWERED
+        return TCP_DONE
+    if f.flags & FLOW_CLOSED or f.h[0].flags & f.h[1].flags & HALF_FIN:
+        return TCP_DONE if f.h[s].flags & HALF_SYN and p.seq == f.isn[s] else TCP_REOPEN
+    return TCP_DONE
+
+
 # ---- fourth check: SYN -------------------------------------------------------------------
 
-cdef int syn_arrives(CoreState *cs, Flow *f, Packet *p, int s) noexcept nogil:
+cdef void syn_arrives(CoreState *cs, Flow *f, Packet *p, int s) noexcept nogil:
     cdef Half *snd = &f.h[s]
     if snd.flags & HALF_SYN and p.seq == f.isn[s]:
-        count_retransmission(cs, f, s)
-        return TCP_DONE
+        syn_again(cs, f, s)
+        return
     if f.flags & FLOW_ESTABLISHED:
-        if turned_round(cs, f, p, s):
-            return TCP_DONE
-        # RFC 5961 section 4: the receiver answers with a challenge; only if it then sends a
-        # SYN-ACK for this ISN has it forgotten the old connection.
-        cs.counters[C_TCP_CHALLENGED_SYN] += 1
-        f.other_isn = p.seq
-        f.reuse_scale = syn_scale(cs, p)
-        f.flags |= FLOW_REUSE_SYN
-        return TCP_DONE
+        if not turned_round(cs, f, p, s):
+            challenge(cs, f, p, s)
+        return
     if snd.flags & HALF_SYN:
         note_other_isn(f, s)
         receive_held(f, s, f.isn[s] + 1)
     adopt_syn(cs, f, p, s)
     if f.h[1 - s].flags & HALF_SYN:      # simultaneous open (RFC 9293 figure 7)
         set_state(cs, f, s, TCP_SYN_RECEIVED)
-        set_state(cs, f, 1 - s, TCP_SYN_RECEIVED)
     else:
         set_state(cs, f, s, TCP_SYN_SENT)
         set_state(cs, f, 1 - s, TCP_LISTEN)
+    set_state(cs, f, 1 - s, TCP_SYN_RECEIVED)
     flow_start(cs, f, START_SYN)
     flow_watch(cs, f)
-    return TCP_DONE
+
+
+cdef void syn_again(CoreState *cs, Flow *f, int s) noexcept nogil:
+    count_retransmission(cs, f, s)
+    event_raise(cs, f, EVENT_RETRANSMISSION, s, hook_of(cs, s), 0, 0, DIFFERS_NO)
+
+
+cdef void challenge(CoreState *cs, Flow *f, const Packet *p, int s) noexcept nogil:
+    """RFC 5961 section 4: the receiver answers with an ACK; only if it then sends a SYN-ACK for
+    this ISN has it forgotten the old connection."""
+    refuse(cs, f, s, ANOMALY_CHALLENGED_SYN, C_TCP_CHALLENGED_SYN, p.seq)
+    f.other_isn = p.seq
+    f.reuse_scale = syn_scale(cs, p)
+    f.flags |= FLOW_REUSE_SYN
 
 
 cdef bint turned_round(CoreState *cs, Flow *f, Packet *p, int s) noexcept nogil:
@@ -103,13 +132,18 @@ cdef void adopt_syn(CoreState *cs, Flow *f, Packet *p, int s) noexcept nogil:
 cdef void adopt_options(CoreState *cs, Flow *f, Packet *p, int s) noexcept nogil:
     cdef Half *snd = &f.h[s]
     cdef TcpOptions o
-    snd.flags = (snd.flags | HALF_SYN | HALF_SYNCED) & ~<uint16_t>(HALF_SCALING | HALF_INFERRED)
+    snd.flags = (snd.flags | HALF_SYN | HALF_SYNCED) & ~<uint16_t>(
+        HALF_SCALING | HALF_INFERRED | HALF_TIMESTAMPS)
     tcpopt_parse(&o, p.l4 + 20, p.l4_len - 20)
-    cs.counters[C_TCP_OPTIONS] += o.malformed
+    if o.malformed:
+        anomaly(cs, f, s, ANOMALY_MALFORMED_OPTIONS, C_TCP_OPTIONS, 0)
     f.mss[s] = o.mss
     snd.scale = o.window_scale
     if o.has_window_scale:
         snd.flags |= HALF_SCALING
+    if o.has_timestamp:
+        snd.flags |= HALF_TIMESTAMPS
+        snd.ts_recent = o.ts_value
 
 
 cdef void hold_syn_data(CoreState *cs, Flow *f, Packet *p, int s) noexcept nogil:
@@ -122,31 +156,30 @@ cdef void hold_syn_data(CoreState *cs, Flow *f, Packet *p, int s) noexcept nogil
         snd.top = snd.nxt + p.payload_len
 
 
-cdef int synack_arrives(CoreState *cs, Flow *f, Packet *p, int s) noexcept nogil:
+cdef void synack_arrives(CoreState *cs, Flow *f, Packet *p, int s) noexcept nogil:
     cdef Half *snd = &f.h[s]
     cdef Half *rcv = &f.h[1 - s]
     if f.flags & FLOW_ESTABLISHED:
-        if f.flags & FLOW_REUSE_SYN and p.ack == f.other_isn + 1:
-            return TCP_REOPEN_ANSWERED
-        if not turned_round(cs, f, p, s):
-            count_retransmission(cs, f, s)
-        return TCP_DONE
+        if snd.flags & HALF_SYN and p.seq == f.isn[s]:
+            syn_again(cs, f, s)
+        elif not turned_round(cs, f, p, s):
+            refuse(cs, f, s, ANOMALY_CHALLENGED_SYN, C_TCP_CHALLENGED_SYN, p.seq)
+        return
     if not synack_acceptable(f, p, s):
-        cs.counters[C_TCP_BAD_ACK] += 1
-        return TCP_DONE
+        refuse(cs, f, s, ANOMALY_BAD_ACK, C_TCP_BAD_ACK, 0)
+        return
     if snd.flags & HALF_SYN and f.isn[s] != p.seq:
         note_other_isn(f, s)             # several SYN-ACKs: the client's ACK chooses
     adopt_syn(cs, f, p, s)
     acknowledge(snd, p, 0)
     if p.ack == f.isn[1 - s] + 1:
         receive_held(f, 1 - s, p.ack)    # data on the SYN was not taken
+    set_state(cs, f, s, TCP_SYN_RECEIVED)
     if rcv.state != TCP_ESTABLISHED:
         set_state(cs, f, 1 - s, TCP_ESTABLISHED)
-    set_state(cs, f, s, TCP_SYN_RECEIVED)
     flow_start(cs, f, START_SYN)
     flow_watch(cs, f)
     establish_if_agreed(cs, f)
-    return TCP_DONE
 
 
 cdef bint synack_acceptable(Flow *f, const Packet *p, int s) noexcept nogil:
@@ -191,6 +224,7 @@ cdef void choose_isn(Flow *f, int side) noexcept nogil:
 cdef inline void acknowledge(Half *snd, const Packet *p, uint8_t scale) noexcept nogil:
     snd.flags |= HALF_ACKING | HALF_SEEN     # the fast path never sees an end's first segment
     snd.ack = p.ack
+    snd.window = p.window
     snd.edge = p.ack + (<uint32_t>p.window << scale)
 
 
@@ -202,8 +236,7 @@ cdef bint first_ack(CoreState *cs, Flow *f, Packet *p, int s) noexcept nogil:
         infer(f, 1 - s, p.ack)
     elif p.ack != rcv.nxt and other_isn_acked(f, 1 - s, p.ack):
         choose_isn(f, 1 - s)
-    elif rcv.flags & HALF_SYN and not seq_gt(p.ack, f.isn[1 - s]):
-        cs.counters[C_TCP_BAD_ACK] += 1
+    elif not ack_first(cs, f, p, s):
         return False
     acknowledge(snd, p, snd.scale)
     establish_if_agreed(cs, f)
@@ -220,7 +253,7 @@ cdef void infer(Flow *f, int side, uint32_t ack) noexcept nogil:
     h.flags |= HALF_SYNCED | HALF_INFERRED
 
 
-cdef void pick_up(Flow *f, const Packet *p, int s) noexcept nogil:
+cdef void pick_up(CoreState *cs, Flow *f, const Packet *p, int s) noexcept nogil:
     """An end whose SYN was not seen: its first segment gives the numbers."""
     cdef Half *snd = &f.h[s]
     f.isn[s] = p.seq - 1
@@ -230,6 +263,8 @@ cdef void pick_up(Flow *f, const Packet *p, int s) noexcept nogil:
     snd.flags |= HALF_SYNCED
     if not (f.h[0].flags | f.h[1].flags) & HALF_SYN:
         f.flags |= FLOW_MIDSTREAM
+        if cs.config.midstream == MIDSTREAM_PASS:
+            f.waiting = 0
 
 
 # ---- establishment -----------------------------------------------------------------------
@@ -247,15 +282,17 @@ cdef void establish(CoreState *cs, Flow *f) noexcept nogil:
     if not (f.h[0].flags | f.h[1].flags) & HALF_FIN:
         f.flags |= FLOW_OPEN
     settle_scaling(f)
+    timestamps_settle(f)
+    for side in range(2):
+        if f.h[side].state < TCP_ESTABLISHED:
+            set_state(cs, f, side, TCP_ESTABLISHED)
+    event_raise(cs, f, EVENT_ESTABLISHED, 1 - cs.talker, hook_of(cs, 1 - cs.talker), 0, 0, 0)
     flow_start(cs, f, START_SYN)
     flow_start(cs, f, START_ESTABLISHED)
     receive_release(cs, f, CLIENT)
     receive_release(cs, f, SERVER)
     if cs.start_masks[START_SYN] or f.flags & FLOW_EVENTS:
         record_add(cs, f, RECORD_ESTABLISHED, 0)
-    for side in range(2):
-        if f.h[side].state < TCP_ESTABLISHED:
-            set_state(cs, f, side, TCP_ESTABLISHED)
     flow_established(cs, f)
 
 

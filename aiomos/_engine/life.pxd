@@ -1,7 +1,8 @@
 """Birth, start and end of a flow: what TCP and UDP have in common."""
-from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
-from aiomos._engine.flow cimport Flow
+from aiomos._engine.flow cimport (FLOW_CLOSED, FLOW_DOUBT, FLOW_ESTABLISHED, FLOW_OPEN, HALF_FIN,
+                                  HALF_URGENT, Flow)
 from aiomos._engine.state cimport CoreState
 from aiomos._engine.wire cimport Packet
 
@@ -21,6 +22,24 @@ cdef void flow_close(CoreState *cs, Flow *f, uint8_t reason) noexcept nogil
 cdef void flow_forget(CoreState *cs, Flow *f) noexcept nogil
 # Engine time at which a flow expires, should no packet of it come before.
 cdef int64_t flow_expiry(const CoreState *cs, const Flow *f) noexcept nogil
+# The fast path again, if nothing stands against it.
+cdef inline void flow_reopen(Flow *f) noexcept nogil:
+    cdef uint16_t either = f.h[0].flags | f.h[1].flags
+    if (f.flags & (FLOW_ESTABLISHED | FLOW_CLOSED) == FLOW_ESTABLISHED
+            and not f.flags & FLOW_DOUBT * 3 and not either & (HALF_FIN | HALF_URGENT)):
+        f.flags |= FLOW_OPEN
+
+# Flow.since: milliseconds gone by, and the packets of the other end at that time.
+cdef inline uint32_t flow_since(const CoreState *cs, const Flow *f) noexcept nogil:
+    return (<uint32_t>(cs.now / 1000000) - f.since) & 0xFFFFFF
+
+cdef inline uint32_t since_now(const CoreState *cs, uint32_t packets) noexcept nogil:
+    return (<uint32_t>(cs.now / 1000000) & 0xFFFFFF) | packets << 24
+
+# Tells the end of a flow, last: flow_close() does, unless PacketSeen is still to come.
+cdef void flow_tell_end(CoreState *cs, Flow *f) noexcept nogil
+# Whether a doubtful RST (FLOW_DOUBT) counts by now.
+cdef bint flow_doubt_ripe(const CoreState *cs, const Flow *f) noexcept nogil
 # The wheel looks at the flow when it expires, or when its state has come to expire earlier.
 cdef void flow_watch(CoreState *cs, Flow *f) noexcept nogil
 cdef void flow_arm(CoreState *cs, Flow *f, int64_t due_ns) noexcept nogil

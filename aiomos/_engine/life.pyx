@@ -1,13 +1,13 @@
 """A flow's path: open, start (handlers), close (reason), forget (out of the table), bury."""
-from libc.stdint cimport uint16_t, uint32_t
+from libc.stdint cimport int64_t, uint16_t, uint32_t
 from libc.string cimport memcpy
 
 from aiomos._engine.events cimport (EVENT_END, EVENT_IDLE, EVENT_OVERLAP, EVENT_RETRANSMISSION,
                                     HOOK_RECEIVER, HOOK_TIMER)
 from aiomos._engine.extra cimport extra_drop, extra_tunnels
-from aiomos._engine.flow cimport (FLOW_CLIENT_LOW, FLOW_CLOSED, FLOW_DYING, FLOW_ESTABLISHED,
-                                  FLOW_IDLE_TOLD, FLOW_OPEN, FLOW_UNLINKED, HALF_FIN,
-                                  LIST_CLOSED, LIST_EMBRYONIC, LIST_UNPROVEN)
+from aiomos._engine.flow cimport (FLOW_CLIENT_LOW, FLOW_CLOSED, FLOW_DOUBT, FLOW_DYING,
+                                  FLOW_ESTABLISHED, FLOW_IDLE_TOLD, FLOW_OPEN,
+                                  FLOW_UNLINKED, HALF_FIN, LIST_CLOSED, LIST_EMBRYONIC, LIST_UNPROVEN)
 from aiomos._engine.flowtable cimport table_add, table_list, table_release, table_unlink
 from aiomos._engine.limits cimport CLIENT, PROTO_TCP, SERVER
 from aiomos._engine.overlap cimport POLICY_BITS, POLICY_MASK
@@ -148,10 +148,15 @@ cdef void flow_close(CoreState *cs, Flow *f, uint8_t reason) noexcept nogil:
     for side in range(2):
         end_stream(cs, f, side)
     call_hook(cs, HOOK_FLOW_END, f, NULL, reason)
-    event_raise(cs, f, EVENT_END, CLIENT, HOOK_TIMER if cs.packet == NULL else HOOK_RECEIVER,
-                reason, 0, 0)
-    record_add(cs, f, RECORD_CLOSE, reason)
+    if f != cs.watched:          # else after the packet that ends it
+        flow_tell_end(cs, f)
     flow_watch(cs, f)
+
+
+cdef void flow_tell_end(CoreState *cs, Flow *f) noexcept nogil:
+    event_raise(cs, f, EVENT_END, CLIENT, HOOK_TIMER if cs.packet == NULL else HOOK_RECEIVER,
+                f.close_reason, 0, 0)
+    record_add(cs, f, RECORD_CLOSE, f.close_reason)
 
 
 cdef void end_stream(CoreState *cs, Flow *f, int side) noexcept nogil:
@@ -210,7 +215,19 @@ cdef int64_t idle_limit(const CoreState *cs, const Flow *f) noexcept nogil:
 
 
 cdef int64_t flow_expiry(const CoreState *cs, const Flow *f) noexcept nogil:
-    return f.last_ns + idle_limit(cs, f)
+    cdef int64_t due = f.last_ns + idle_limit(cs, f)
+    if f.flags & FLOW_DOUBT * 3 and not f.flags & FLOW_CLOSED:
+        due = min(due, cs.now + doubt_left(cs, f) * 1000000)
+    return due
+
+
+cdef inline int64_t doubt_left(const CoreState *cs, const Flow *f) noexcept nogil:
+    """Milliseconds until a doubtful RST counts."""
+    return cs.config.one_sided_grace_ns / 1000000 - flow_since(cs, f)
+
+
+cdef bint flow_doubt_ripe(const CoreState *cs, const Flow *f) noexcept nogil:
+    return doubt_left(cs, f) <= 0
 
 
 cdef void flow_watch(CoreState *cs, Flow *f) noexcept nogil:

@@ -42,6 +42,8 @@ COUNTERS = (
     "overlap_conflict",
     "events_lost",
     "icmp_errors",
+    "bad_checksum",
+    "duplicates",
 )
 
 #: Of reassembly (defrag.pxd).
@@ -64,7 +66,7 @@ DEFRAG = (
 DEFRAG_LOST = DEFRAG[4:]
 
 #: Whom memory is charged to, in the order of pool.pxd; `Core.usage()` adds "_bytes".
-MEMORY = ("reader", "early", "history", "fragment", "stats", "object")
+MEMORY = ("reader", "early", "fragment", "stats", "object")
 
 STATUSES = (
     "tcp",

@@ -29,7 +29,9 @@ DEFAULTS: dict[str, Any] = {
     "on_memory_full": "track",
     "memory": 4 << 30,
     "history": 8192,
-    "pickup": True,
+    "midstream": "pickup",
+    "urgent": "inline",
+    "oob_limit": 65535,
     "min_ttl": 0,
     "vlan_in_key": False,
     "tunnel_in_key": False,
@@ -41,6 +43,9 @@ DEFAULTS: dict[str, Any] = {
     "fragment_timeout6": 60.0,
     "fragment_memory": 32 << 20,
     "fragment_datagrams": 16384,
+    "checksums": "auto",
+    "dedup": False,
+    "dedup_window": 0.05,
 }
 
 _LONGEST = 10 * 365 * 86400.0
@@ -61,13 +66,15 @@ _RANGES: dict[str, tuple[float, float]] = {
         (0.001, _LONGEST),
     ),
     **dict.fromkeys(
-        ("time_wait", "reorder_grace", "one_sided_grace", "evict_idle"), (0.0, _LONGEST)
+        ("time_wait", "reorder_grace", "one_sided_grace", "evict_idle", "dedup_window"),
+        (0.0, _LONGEST),
     ),
     "max_flows": (1, 1 << 28),
     "max_embryonic": (1, 1 << 28),
     "community_id_seed": (0, 65535),
     "min_ttl": (0, 255),
     "memory": (0, 1 << 62),
+    "oob_limit": (0, 65535),
     "history": (0, 1 << 24),
     "fragment_memory": (0, 1 << 62),
     "fragment_datagrams": (1, 1 << 28),
@@ -75,10 +82,17 @@ _RANGES: dict[str, tuple[float, float]] = {
 #: What a word may be, and the engine's number for it.
 _CHOICES: dict[str, dict[str, int]] = {
     "fragments": {"discard": 0, "first": 1, "last": 2},  # OVERLAP_* of defrag.pxd
+    # "auto" is for who knows the source (Engine): of files it is "off", of live ones "live".
+    "checksums": {"auto": 0, "off": 0, "on": 1, "live": 2},
     "on_flows_full": {"evict": 0, "refuse": 1},
     "on_embryonic_full": {"evict": 0, "refuse": 1},
     "on_memory_full": {"track": 0, "refuse": 1},
+    "urgent": {"oob": 0, "inline": 1, "drop": 2, "gap": 3},  # URGENT_* of urgent.pxd
+    # MIDSTREAM_* of state.pxd; to accept a packet is, on a tap, to leave it alone.
+    "midstream": {"ignore": 0, "accept-packet": 0, "pickup": 1, "accept-flow": 2},
 }
+#: Policies that only an inline engine can carry out.
+_INLINE = ("drop-packet", "drop-flow", "reset")
 
 
 def check_options(given: Mapping[str, Any]) -> dict[str, Any]:
@@ -108,6 +122,8 @@ def _check(name: str, value: Any) -> Any:
 
 def _choice(name: str, value: Any) -> int:
     choices = _CHOICES[name]
+    if name == "midstream" and value in _INLINE:
+        raise ConfigError(f"{name}={value!r}: a tap can neither drop nor reset")
     if not isinstance(value, str) or value not in choices:
         raise ConfigError(f"{name}={value!r}: it is one of {', '.join(map(repr, choices))}")
     return choices[value]

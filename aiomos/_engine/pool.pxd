@@ -8,13 +8,12 @@ from libc.stdint cimport int64_t, uint32_t, uint64_t
 
 # Whom memory is charged to; names.MEMORY has the same list for people.
 cdef enum:
-    MEM_READERS = 0           # streams, and the bytes that readers have not taken
+    MEM_READERS = 0           # streams, bytes that readers have not taken, history behind them
     MEM_EARLY = 1             # the out-of-order store
-    MEM_HISTORY = 2           # delivered bytes kept to compare later copies with
-    MEM_FRAGMENTS = 3         # datagrams that are not whole yet
-    MEM_STATS = 4             # extended statistics
-    MEM_OBJECTS = 5           # Python objects of handlers, estimated; no blocks of this pool
-    MEM_OWNERS = 6
+    MEM_FRAGMENTS = 2         # datagrams that are not whole yet
+    MEM_STATS = 3             # extended statistics
+    MEM_OBJECTS = 4           # Python objects of handlers, estimated; no blocks of this pool
+    MEM_OWNERS = 5
 
 cdef enum:
     POOL_MIN_SHIFT = 6        # smallest block: 64 bytes

@@ -5,9 +5,10 @@ from aiomos._engine.assembler cimport (ASM_DIFFERS, ASM_DUPLICATE, ASM_LIMIT, AS
                                        asm_add, asm_first, asm_run, asm_truncate)
 from aiomos._engine.delivery cimport (delivery_advance, delivery_all, delivery_done,
                                       delivery_drain, delivery_due, delivery_fin,
-                                      delivery_give_up, delivery_make_gap, delivery_tell_new,
-                                      delivery_watch)
-from aiomos._engine.events cimport EVENT_NEW_DATA, EVENT_OUT_OF_ORDER, HOOK_RECEIVER
+                                      delivery_give_up, delivery_make_gap, delivery_shown,
+                                      delivery_tell_new, delivery_watch)
+from aiomos._engine.events cimport (ANOMALY_DATA_AFTER_FIN, ANOMALY_RIGHT_OF_WINDOW,
+                                    EVENT_NEW_DATA, EVENT_OUT_OF_ORDER, HOOK_RECEIVER)
 from aiomos._engine.flow cimport (FLOW_DATA, FLOW_ESTABLISHED, HALF_ACKING, HALF_FIN, HALF_SEEN,
                                   Half)
 from aiomos._engine.intrinsics cimport likely, unlikely
@@ -17,7 +18,8 @@ from aiomos._engine.repeats cimport (REPEATS_WANTED, offset_of, repeats_delivere
 from aiomos._engine.seq cimport seq_diff, seq_gt
 from aiomos._engine.state cimport (C_MEMORY, C_TCP_BEYOND_FIN, C_TCP_DIFFERING,
                                    C_TCP_OUT_OF_ORDER, C_TCP_OUTSIDE_WINDOW, C_UNACKED_BYTES,
-                                   START_DATA, count_retransmission, event_raise, event_wanted)
+                                   START_DATA, anomaly, count_retransmission, event_raise,
+                                   event_wanted)
 from aiomos._engine.stats cimport stats_early, stats_retransmitted
 from aiomos._engine.stream cimport Stream, span_cut_front, stream_append, stream_end
 
@@ -64,14 +66,14 @@ cdef bint fit(CoreState *cs, Flow *f, Text *t, int s) noexcept nogil:
     if rcv.flags & HALF_ACKING:
         over = seq_diff(text_end(t), rcv.edge)
         if unlikely(over > 0):
-            cs.counters[C_TCP_OUTSIDE_WINDOW] += 1
+            anomaly(cs, f, s, ANOMALY_RIGHT_OF_WINDOW, C_TCP_OUTSIDE_WINDOW, over)
             if <uint32_t>over >= t.length:
                 return False
             cut_back(t, over)
     if unlikely(snd.flags & HALF_FIN):
         over = seq_diff(text_end(t), f.fin[s])
         if over > 0:
-            cs.counters[C_TCP_BEYOND_FIN] += 1
+            anomaly(cs, f, s, ANOMALY_DATA_AFTER_FIN, C_TCP_BEYOND_FIN, over)
             if <uint32_t>over >= t.length:
                 return False
             cut_back(t, over)
@@ -84,7 +86,7 @@ cdef void receive_text(CoreState *cs, Flow *f, Packet *p, int s, uint32_t seq,
     cdef Text t
     cdef int32_t ahead
     text_of(&t, cs, p, seq)
-    if not fit(cs, f, &t, s):
+    if not hold and not fit(cs, f, &t, s):
         return
     ahead = seq_diff(t.a.seq, snd.nxt)
     if unlikely(ahead < 0):
@@ -171,6 +173,8 @@ cdef void deliver_among(CoreState *cs, Flow *f, Text *t, int s) noexcept nogil:
         hand_out(cs, f, st, t, s)
     delivery_drain(cs, f, s, delivery_due(f, s))
     delivery_done(cs, f, s)
+    if st.policy & DELIVER_ACKED:
+        delivery_watch(cs, f, s, text_end(t))
 
 
 cdef void make_way(CoreState *cs, Flow *f, Text *t, int s) noexcept nogil:
@@ -251,6 +255,8 @@ cdef void pass_over(CoreState *cs, Flow *f, const Text *t, int s) noexcept nogil
         note_out_of_order(cs, f, s, t)
     if not f.h[1 - s].flags & HALF_SEEN:
         delivery_advance(&f.h[s], text_end(t) - f.h[s].nxt)
+    else:
+        delivery_shown(cs, f, s)
 
 
 # ---- holes -------------------------------------------------------------------------------

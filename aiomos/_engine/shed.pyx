@@ -6,14 +6,13 @@ from aiomos._engine.closing cimport tcp_close
 from aiomos._engine.flow cimport (FLOW_CLOSED, FLOW_DATA, FLOW_UNLINKED, Flow, LIST_CLOSED,
                                   LIST_EMBRYONIC, LIST_OPEN, LIST_UNPROVEN)
 from aiomos._engine.flowtable cimport LISTED_SHIFT, FlowTable, table_first, table_list
-from aiomos._engine.intrinsics cimport likely
 from aiomos._engine.life cimport flow_forget, flow_tell
 from aiomos._engine.limits cimport CLOSE_EVICTED, PROTO_TCP, SYN
 from aiomos._engine.pool cimport pool_held, pool_trim
 from aiomos._engine.state cimport (C_EMBRYONIC_FULL, C_EVICTED_EMBRYONIC, C_EVICTED_IDLE,
                                    C_EVICTED_LINGERING, C_MEMORY_FULL, C_SHED_EARLY,
                                    C_SHED_HISTORY, C_SHED_READERS, C_TABLE_FULL, records_full)
-from aiomos._engine.stream cimport Stream, stream_shed
+from aiomos._engine.stream cimport Stream, stream_forget, stream_shed
 
 
 # ---- a flow is given up ------------------------------------------------------------------
@@ -172,10 +171,35 @@ cdef uint64_t shed_flows(CoreState *cs, bint embryonic) noexcept nogil:
     return coming
 
 
+cdef inline Flow *under_hand(CoreState *cs) noexcept nogil:
+    """A hand goes round the slab, so that every flow gives its part; NULL: an entry not in use."""
+    cdef Flow *f
+    cs.shed_hand = cs.shed_hand % cs.table.high + 1
+    f = &cs.table.flows[cs.shed_hand]
+    return NULL if f.index == 0 or f.flags & FLOW_UNLINKED else f
+
+
+cdef inline uint32_t forget(Stream *s) noexcept nogil:
+    return 0 if s == NULL else stream_forget(s)
+
+
 cdef void shed_history(CoreState *cs) noexcept nogil:
-    """Blocks kept for the next who asks, and what is remembered of closed flows."""
+    """Blocks kept for the next who asks, bytes kept to compare copies with, and what is
+    remembered of closed flows."""
     cdef Flow *f
     cs.counters[C_SHED_HISTORY] += pool_trim(&cs.pool)
+    for _ in range(min(cs.table.high, <uint32_t>SHED_SIDES)):
+        if enough(cs, 0):
+            return
+        f = under_hand(cs)
+        if f != NULL:
+            cs.counters[C_SHED_HISTORY] += forget(f.stream[0]) + forget(f.stream[1])
+    shed_lingering(cs)
+    pool_trim(&cs.pool)              # of blocks given back just now
+
+
+cdef void shed_lingering(CoreState *cs) noexcept nogil:
+    cdef Flow *f
     for _ in range(SHED_FLOWS):
         f = table_first(&cs.table, LIST_CLOSED)
         if f == NULL or enough(cs, 0):
@@ -203,15 +227,12 @@ cdef void shed_side(CoreState *cs, Flow *f, int side) noexcept nogil:
 
 
 cdef void shed_readers(CoreState *cs) noexcept nogil:
-    """A hand goes round the slab, so that every flow gives its part."""
-    cdef FlowTable *t = &cs.table
     cdef Flow *f
-    for _ in range(min(t.high, <uint32_t>SHED_SIDES)):
+    for _ in range(min(cs.table.high, <uint32_t>SHED_SIDES)):
         if enough(cs, 0) or records_full(cs):
             return
-        cs.shed_hand = cs.shed_hand % t.high + 1
-        f = &t.flows[cs.shed_hand]
-        if likely(f.index != 0 and not f.flags & FLOW_UNLINKED):
+        f = under_hand(cs)
+        if f != NULL:
             shed_side(cs, f, 0)
             shed_side(cs, f, 1)
 

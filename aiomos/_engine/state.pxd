@@ -7,14 +7,17 @@ hook nothing is freed and no hook is called (semantics.md 2).
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 from aiomos._engine.clock cimport Clock
+from aiomos._engine.copies cimport Copies
 from aiomos._engine.defrag cimport Defrag
-from aiomos._engine.events cimport (EVENT_ANOMALY, EVENT_STATE, HOOK_RECEIVER, HOOK_SENDER,
-                                    HOOK_TIMER, Event, event_fn)
+from aiomos._engine.events cimport (EVENT_ANOMALY, EVENT_START, EVENT_STATE, HOOK_RECEIVER,
+                                    HOOK_SENDER, HOOK_TIMER, VERDICT_REFUSED, VERDICT_REPEATED,
+                                    Event, event_fn)
 from aiomos._engine.extra cimport Extras
-from aiomos._engine.flow cimport Flow
+from aiomos._engine.flow cimport HALF_STARTED, TCP_LISTEN, Flow
 from aiomos._engine.flowtable cimport FlowTable
 from aiomos._engine.pool cimport Pool
 from aiomos._engine.shim cimport aio_frame
+from aiomos._engine.sums cimport Sums
 from aiomos._engine.targets cimport Targets
 from aiomos._engine.timers cimport Wheel
 from aiomos._engine.wire cimport WIRE_STATUSES, Packet
@@ -102,7 +105,20 @@ cdef enum:
     C_POLICY_CONFLICT = 38    # handlers that asked for another policy than their flow has
     C_EVENTS_LOST = 39        # not queued for a coroutine that does not take them
     C_ICMP_ERRORS = 40        # that quote a packet of a flow
-    COUNTERS = 41
+    C_BAD_CHECKSUM = 41       # packets that nobody received: not let in
+    C_DUPLICATES = 42         # copies of a packet taken a moment ago (option dedup)
+    COUNTERS = 43
+
+# CoreState.checks (admit.pxd)
+cdef enum:
+    CHECK_COPIES = 1
+    CHECK_SUMS = 2
+
+# What becomes of a connection whose SYN was not seen.
+cdef enum:
+    MIDSTREAM_IGNORE = 0      # its packets belong to no flow
+    MIDSTREAM_PICKUP = 1      # followed and read
+    MIDSTREAM_PASS = 2        # followed, never read
 
 cdef struct CoreConfig:
     # Without a packet for so long, a flow expires (life.pyx: flow_idle_limit):
@@ -127,7 +143,9 @@ cdef struct CoreConfig:
     uint16_t community_seed   # of Community ID
     uint32_t history          # bytes kept of a side to judge repeated ones by, where wanted
     uint8_t min_ttl           # packets under it reach no flow
-    bint pickup               # follow connections whose SYN was not seen
+    uint8_t midstream         # MIDSTREAM_*: connections whose SYN was not seen
+    uint8_t urgent            # URGENT_* (urgent.pxd)
+    uint32_t oob_limit        # urgent bytes of a side that are taken out of line, at most
     uint8_t key_scope         # SCOPE_*: what is part of a flow's key besides addresses and ports
     uint32_t decoders         # bit mask of Decoder (walk.pxd)
 
@@ -148,6 +166,9 @@ cdef struct CoreState:
     Flow *dying               # unlinked in this burst, chained by timer_next
     Packet *packet            # being processed; NULL in timers
     uint8_t talker            # the end that sent it; only with a flow
+    uint8_t checks            # CHECK_*: what packets are asked before they are let in
+    uint8_t verdict           # VERDICT_*: what the receiver's stack makes of it
+    Flow *watched             # told of by PacketSeen: its end is told after the packet
     uint32_t wanted           # EventKinds that somebody subscribed to, one bit each
     event_fn event            # called for those
     void *event_context
@@ -164,6 +185,8 @@ cdef struct CoreState:
     uint64_t counters[COUNTERS]
     uint8_t *scratch          # frames made contiguous
     Defrag defrag
+    Copies copies
+    Sums sums
     aio_frame rebuilt         # a datagram put together of fragments, in scratch
 
 # Appends a record; the caller of the protocol modules made sure that there is room.
@@ -182,6 +205,7 @@ cdef inline bint records_full(const CoreState *cs) noexcept nogil:
 
 # A segment that brought nothing new: data, SYN or FIN.
 cdef inline void count_retransmission(CoreState *cs, Flow *f, int side) noexcept nogil:
+    cs.verdict = VERDICT_REPEATED
     cs.counters[C_TCP_RETRANSMITTED] += 1
     f.retransmissions[side] += 1
 
@@ -223,14 +247,25 @@ cdef inline void event_raise_bytes(CoreState *cs, Flow *f, int kind, int side, u
     e.hook = hook
     cs.event(cs.event_context, &e)
 
-# What the receiver of a segment of `side` does not accept, or takes note of.
-cdef inline void anomaly(CoreState *cs, Flow *f, int side, int kind, int counter) noexcept nogil:
+# What the receiver of a segment of `side` takes note of.
+cdef inline void anomaly(CoreState *cs, Flow *f, int side, int kind, int counter,
+                         uint64_t b) noexcept nogil:
     cs.counters[counter] += 1
-    event_raise(cs, f, EVENT_ANOMALY, side, HOOK_RECEIVER, kind, 0, 0)
+    event_raise(cs, f, EVENT_ANOMALY, side, HOOK_RECEIVER, kind, b, 0)
 
-# The only writer of Half.state.
+# ... and does not accept: nothing of the segment counts.
+cdef inline void refuse(CoreState *cs, Flow *f, int side, int kind, int counter,
+                        uint64_t b) noexcept nogil:
+    cs.verdict = VERDICT_REFUSED
+    anomaly(cs, f, side, kind, counter, b)
+
+# The only writer of Half.state. An end begins when it leaves CLOSED or LISTEN.
 cdef inline void set_state(CoreState *cs, Flow *f, int side, uint8_t state) noexcept nogil:
     cdef uint8_t old = f.h[side].state
-    if old != state:
-        f.h[side].state = state
-        event_raise(cs, f, EVENT_STATE, side, hook_of(cs, side), old, state, 0)
+    if old == state:
+        return
+    if state > TCP_LISTEN and not f.h[side].flags & HALF_STARTED:
+        f.h[side].flags |= HALF_STARTED
+        event_raise(cs, f, EVENT_START, side, hook_of(cs, side), 0, 0, 0)
+    f.h[side].state = state
+    event_raise(cs, f, EVENT_STATE, side, hook_of(cs, side), old, state, 0)

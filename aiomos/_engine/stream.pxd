@@ -18,6 +18,7 @@ cdef enum:
     STREAM_UNREAD = 64        # filled up before anybody read it: what follows is one gap
     STREAM_TOLD = 8           # the bridge has a record about it in this burst
     STREAM_ENDED = 32         # the flow is over, with or without a FIN of this side
+    STREAM_URGENT_SEEN = 0x4000   # the urgent byte was in a segment that came
     STREAM_CRAMPED = 128      # the list of gaps is full: room for one more comes before any byte
 
 # Bytes of a frame: contiguous at data, or (data NULL) somewhere in its chain.
@@ -93,6 +94,8 @@ cdef struct Stream:
     uint32_t history          # delivered bytes kept though every reader has them; 0: none
     uint32_t kept             # of these, how many lie in front of `start`
     uint8_t policy            # OverlapPolicy, and DELIVER_ACKED (overlap.pxd)
+    uint16_t urgent_bytes     # taken out of line so far, 65535 at most
+    uint32_t urgent           # number of the last urgent byte announced (urgent.pyx)
 
 # A stream whose first byte has this offset; one reference; NULL when memory is refused.
 cdef Stream *stream_new(Pool *pool, uint64_t offset) noexcept nogil
@@ -109,6 +112,8 @@ cdef const uint8_t *stream_behind(const Stream *s, uint64_t offset) noexcept nog
 # Throws away delivered bytes from position on: one slow_reader gap. Their number.
 cdef uint64_t stream_cut(Stream *s, uint64_t position) noexcept nogil
 
+# Gives back a buffer that holds nothing but history. Bytes given back.
+cdef uint32_t stream_forget(Stream *s) noexcept nogil
 # Throws away what no reader has taken: one `memory` gap, its buffer given back. Their number.
 cdef uint64_t stream_shed(Stream *s) noexcept nogil
 

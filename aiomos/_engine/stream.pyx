@@ -280,6 +280,14 @@ cdef uint64_t stream_cut(Stream *s, uint64_t position) noexcept nogil:
     return cut(s, position, GAP_SLOW_READER)
 
 
+cdef uint32_t stream_forget(Stream *s) noexcept nogil:
+    cdef uint32_t size = s.size
+    if s.fill or s.buffer == NULL:
+        return 0
+    drop_buffer(s)
+    return size
+
+
 cdef uint64_t stream_shed(Stream *s) noexcept nogil:
     cdef const Cursor *c = s.cursors
     cdef uint64_t keep = s.base, lost
@@ -287,8 +295,7 @@ cdef uint64_t stream_shed(Stream *s) noexcept nogil:
         keep = max(keep, c.position)
         c = c.next
     lost = cut(s, keep, GAP_MEMORY)
-    if s.fill == 0:
-        drop_buffer(s)
+    stream_forget(s)
     return lost
 
 

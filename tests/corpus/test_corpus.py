@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 import aiomos
-from aiomos.flows import make_app, writer_of
+from aiomos.flows import OPTIONS, make_app, writer_of
 
 STRICT = (
     "normal",
@@ -30,16 +30,18 @@ STRICT = (
     "linktype",
     "tunnel",
     "vlan_mpls_pppoe",
+    "overlap",
+    "gap_loss",
 )
 OTHERS = (
     "fastopen",
     "flowcontrol",
-    "gap_loss",
     "midstream",
     "nontcp",
-    "overlap",
 )
 ERRORS = ("mismatched", "missing", "extra", "end_mismatch")
+#: One packet of TCP in a pseudowire (Ethernet over MPLS), which the answers' decoder leaves closed.
+KNOWN = {"overlap": {"extra": 1}}
 
 
 def captures_in(folder: Path) -> list[Path]:
@@ -50,7 +52,7 @@ def listing(path: Path) -> tuple[str, aiomos.Summary]:
     """What `aiomos flows --digest sha256 --format jsonl` prints about a capture."""
     out = io.StringIO()
     app = make_app(writer_of("jsonl", out), digest="sha256")
-    summary = aiomos.run(app, path)
+    summary = aiomos.run(app, path, **OPTIONS)
     return out.getvalue(), summary
 
 
@@ -76,7 +78,8 @@ def test_a_folder_of_determined_captures_listed_equals_the_answers(corpus, tmp_p
     for path in captures:
         (tmp_path / f"{path.stem}.jsonl").write_text(listing(path)[0])
     totals, said = check(corpus, folder, tmp_path)
-    assert {error: totals[error] for error in ERRORS} == dict.fromkeys(ERRORS, 0), said
+    expected = dict.fromkeys(ERRORS, 0) | KNOWN.get(folder, {})
+    assert {error: totals[error] for error in ERRORS} == expected, said
     assert (totals["no_results"], totals["captures"]) == (0, len(captures))
 
 

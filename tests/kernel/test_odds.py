@@ -305,6 +305,8 @@ DIFFERS = {
     "old_stamp_with_data": "tcp: PAWS",
     "old_stamp_with_fin": "tcp: PAWS",
     "reset_above_a_hole": "tcp: a doubtful reset closes at once",
+    "old_stamp_with_reset": "by choice: a reset with an old stamp is not believed",
+    "reset_above_a_hole_with_sack": "Linux takes a reset at the end of what it has by SACK",
     "reset_at_fin": "tcp: Linux takes a reset at the FIN itself, since macOS sends it so",
     "all_flags": "tcp: a reset with other flags beside it resets",
     "syn_reset": "tcp: a reset with other flags beside it resets",

@@ -21,7 +21,6 @@ from stranger import PORT, SERVER, Street, Visit
 sys.path.append(str(Path(__file__).parents[1] / "property"))
 from receiver_model import Connection, Segment
 
-pytestmark = pytest.mark.xfail(reason="until the engine has policies and checks acknowledgements")
 SCRIPTS = 2000 if FULL else 200
 FLAGS = [ACK] * 14 + [FIN | ACK, SYN, SYN | ACK, PSH, FIN, SYN | FIN, 0]
 WINDOW = 60_000
@@ -49,7 +48,9 @@ def script(rng: Random, *, fins: bool, resets: bool) -> list[Sent]:
             at = rng.choice([stream.nxt, top, top + 1, at, at + 100_000])
         if flags & FIN and not fins:
             flags = ACK
-        ack_by = rng.choice([0] * 9 + [rng.choice([-1, -100_000, 1, 100_000])])
+        # Too old an acknowledgement Linux refuses only off its fast path, and too new a one the
+        # tap can tell only beyond a window of what it has seen.
+        ack_by = rng.choice([0] * 9 + [1_000_000])
         found.append(Sent(flags, at, data, ack_by))
         if not ack_by:
             model.arrives(0, Segment(flags, at, data))
@@ -65,8 +66,20 @@ def play(visit: Visit, sent: list[Sent], sack: bool) -> None:
     visit.street.settle()
 
 
-@pytest.mark.parametrize("fins", [False, True], ids=["no-fins", "fins"])
-@pytest.mark.parametrize("resets", [False, True], ids=["no-resets", "resets"])
+def pending(*values: bool, reason: str) -> object:
+    return pytest.param(*values, marks=pytest.mark.xfail(reason=reason))
+
+
+@pytest.mark.parametrize(
+    ("fins", "resets"),
+    [
+        pending(False, False, reason="until the engine checks acknowledgements"),
+        pending(False, True, reason="challenges that acknowledge nothing new; resets by SACK"),
+        pending(True, False, reason="a FIN is not contested like a byte"),
+        pending(True, True, reason="both of these"),
+    ],
+    ids=["data", "resets", "fins", "resets-and-fins"],
+)
 def test_random_odd_segments_the_socket_and_aiomos_agree(sniffed: Street, fins, resets) -> None:
     road, failures, fates = sniffed, [], {}
     road.server.sysctl("net.ipv4.tcp_invalid_ratelimit", "0")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -18,7 +19,10 @@ from craft import ACK, FIN, RST, SECOND, START, SYN, Talk, datagram
 from kit import Tape
 
 import aiomos
+from aiomos._engine.source import read_all
 
+CAPTURES = Path(__file__).parents[1] / "captures"
+OWN = sorted(p for p in CAPTURES.iterdir() if ".pcap" in p.name)
 BURSTS = (1, 7, 64)
 
 
@@ -97,3 +101,14 @@ def test_events_of_random_conversations_do_not_depend_on_bursts(scripts, with_ud
     assert sorted(ends) == list(range(1, flows + 1))
     last = {number: event for number, event, _ in whole if number}
     assert {type(event) for event in last.values()} <= {aiomos.ConnectionEnd}
+
+
+@pytest.mark.parametrize("path", OWN, ids=lambda path: path.name)
+def test_events_of_own_captures_do_not_depend_on_bursts(path):
+    with aiomos.open_files(path) as source:
+        frames = read_all(source)
+    whole, flows = told(frames, 64)
+    for burst in BURSTS[:-1]:
+        assert told(frames, burst) == (whole, flows), burst
+    ends = [number for number, event, _ in whole if type(event) is aiomos.ConnectionEnd]
+    assert sorted(ends) == list(range(1, flows + 1))

@@ -9,10 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aiomos._engine._testing import StreamHook
+from aiomos._engine._testing import CoreDriver, StreamHook
 
 sys.path.append(str(Path(__file__).parents[1]))
-from overlaps import RULES, VECTORS, parse, patterns, received, segments_of, text
+from craft import CLIENT, Talk, assert_idle
+from overlaps import RULES, VECTORS, in_order, parse, patterns, received, segments_of, text
 
 #: Initial sequence numbers of overlap-cases.md: with the last two, numbers wrap in the data.
 ISNS = [0, 1, 2**32 - 1, 2**32 - 11]
@@ -102,3 +103,68 @@ def test_any_budget_kept_bytes_are_copies_that_were_sent_and_nothing_leaks(
         assert any(s <= at < s + len(data) and data[at - s] == byte for s, data in segments)
     store.drop()
     assert store.counts()["blocks"] == 0
+
+
+# ---- through the whole engine -------------------------------------------------------------------
+
+
+def read(segments, policy, deliver, isn, acks=()):
+    """What the reader of the client's bytes gets; the server acknowledges at these numbers of
+    segments, and everything at the end."""
+    driver = CoreDriver(policy=policy, deliver=deliver)
+    talk = Talk(driver.input, isn=(isn, 7))
+    talk.handshake()
+    for number, (at, data) in enumerate(segments):
+        talk.c(data, at=at)
+        if number in acks:
+            talk.s(ack=acks[number])
+    talk.s()
+    got = driver.flows[0].data(CLIENT)
+    assert_idle(driver)
+    return got
+
+
+@pytest.mark.parametrize("isn", ISNS)
+@pytest.mark.parametrize("deliver", ["arrival", "acked"])
+@policies
+def test_main_vector_in_a_connection_reads_as_published(policy, deliver, isn):
+    segments, expected = VECTORS["main"]
+    assert read(parse(segments), policy, deliver, isn).decode() == expected[policy]
+
+
+@pytest.mark.parametrize("deliver", ["arrival", "acked"])
+@pytest.mark.parametrize("first", [True, False])
+@policies
+def test_pairs_and_triplets_in_a_connection_read_as_the_model_says(policy, first, deliver):
+    """With the byte in front of them first, bytes that are next are gone at once, unless they
+    wait for their acknowledgement; with it last, all waited for it."""
+    model = in_order if deliver == "arrival" else together
+    for number, shape in enumerate([*patterns(2), *patterns(3)]):
+        segments = segments_of(shape, equal=bool(number % 2))
+        if len(received(segments, policy)) < max(b for _, b in shape):
+            continue  # a hole
+        front = (0, b"0")
+        segments = [front, *segments] if first else [*segments, front]
+        got = read(segments, policy, deliver, ISNS[number % len(ISNS)])
+        assert got == model(segments, policy), (shape, segments)
+
+
+def together(segments, policy):
+    """Everything waited for one acknowledgement at the end: holes are jumped over."""
+    held = received(segments, policy)
+    return bytes(held[at] for at in sorted(held))
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    segments=st.lists(segment, max_size=12),
+    policy=st.sampled_from(list(RULES)),
+    deliver=st.sampled_from(["arrival", "acked"]),
+    isn=st.sampled_from(ISNS),
+)
+def test_any_segments_in_a_connection_read_as_the_model_says(segments, policy, deliver, isn):
+    """The last one fills every hole that is left, so that no gap is made."""
+    end = max([at + len(data) for at, data in segments], default=0)
+    segments = [*segments, (0, bytes(end + 1))]
+    model = in_order if deliver == "arrival" else together
+    assert read(segments, policy, deliver, isn) == model(segments, policy)

@@ -81,9 +81,18 @@ def test_running_forward_step_half_taken_back_is_believed(clock):
     assert clock.counts == (0, 0)
 
 
-def test_running_ten_years_forward_is_believed(clock):
-    later = T0 + 10 * 365 * 24 * HOUR
+def test_running_thirty_days_forward_are_believed(clock):
+    later = T0 + 30 * 24 * HOUR
     assert clock.step(later, later + 5) == later
+
+
+@pytest.mark.parametrize("days", [31, 3650])
+def test_running_months_or_years_forward_are_a_jump(clock, days):
+    """Captures were joined, or a stamp is missing: nothing expires in between."""
+    later = T0 + days * 24 * HOUR
+    assert clock.step(later, later + 5) == T0 + 1000
+    assert clock.step(later + SECOND, later + SECOND) == T0 + 1000 + SECOND
+    assert clock.counts == (0, 1)
 
 
 @pytest.mark.parametrize("year_second", [2**31 - 1, 2**31, 2**32 - 1])

@@ -19,10 +19,6 @@ from aiomos._engine._testing import CoreDriver
 sys.path.append(str(Path(__file__).parents[1]))
 from craft import ACK, FIN, RST, SECOND, SERVER, Talk, assert_idle
 
-waits_for_tcp = pytest.mark.xfail(
-    strict=True, reason="tcp: a doubtful reset closes at once, though its receiver goes on"
-)
-
 
 @pytest.fixture
 def driver():
@@ -38,7 +34,6 @@ def talk(driver, request):
     return talk
 
 
-@waits_for_tcp
 def test_established_rst_above_a_hole_that_is_filled_then_resets_behind_all(driver, talk):
     talk.s(b"one ")
     talk.skip(SERVER, 4)
@@ -56,7 +51,6 @@ def test_established_rst_above_a_hole_that_is_filled_then_resets_behind_all(driv
     assert log.events[-1] == ("close", "RESET")
 
 
-@waits_for_tcp
 def test_established_rst_below_data_that_is_then_acknowledged_changes_nothing(driver, talk):
     talk.s(b"all that ")
     talk.s(flags=FIN | ACK, at=17)
@@ -83,7 +77,6 @@ def test_established_doubtful_rst_nobody_speaks_again_resets(driver, talk, at):
     assert log.events[-1] == ("close", "RESET")
 
 
-@waits_for_tcp
 def test_established_doubtful_rst_its_receiver_acknowledges_beyond_it_goes_on(driver, talk):
     talk.s(b"0123456789")
     talk.s(flags=RST | ACK, at=0)

@@ -105,12 +105,24 @@ def test_data_behind_the_grace_is_not_delivered_again(driver, talk):
     assert driver.flows[0].retransmissions[CLIENT] == 1
 
 
-def test_last_bytes_lost_and_acknowledged_become_a_gap(driver, talk):
+def test_last_bytes_lost_become_a_gap_once_their_sender_has_gone_beyond(driver, talk):
+    """An acknowledgement alone is one end's word about the other: it does not make a gap."""
     talk.c(b"before")
     talk.skip(CLIENT, 10)
     talk.s()
     talk.rest(1)
+    talk.s()
+    assert client(driver) == [b"before"]
     talk.c()
+    driver.tick(talk.now + SECOND)
+    assert client(driver) == [b"before", (6, 10, "acked_unseen")]
+
+
+def test_last_bytes_lost_and_acknowledged_become_a_gap_at_the_end(driver, talk):
+    talk.c(b"before")
+    talk.skip(CLIENT, 10)
+    talk.s()
+    driver.close_all()
     assert client(driver) == [b"before", (6, 10, "acked_unseen")]
 
 
@@ -302,6 +314,7 @@ def test_hole_at_the_end_of_the_flow_is_lost(driver, talk, end):
     talk.c(b"last")
     if end == "reset":
         talk.c(flags=RST)
+        driver.tick(talk.now + 2 * SECOND)  # above holes, it is doubted for a second
     elif end == "expiry":
         driver.tick(talk.now + 3700 * SECOND)
     else:

@@ -347,6 +347,20 @@ def test_memory_short_slow_readers_lose_what_they_did_not_read():
     assert_idle(driver)
 
 
+def test_memory_short_history_goes_before_anything_that_is_missed():
+    """Delivered bytes are kept where somebody wants to hear of repeats; they go first."""
+    driver = CoreDriver(memory=BUDGET, listen=["Retransmission"])
+    talks = open_flows(driver, 380)
+    for talk in talks:
+        talk.now = START + SECOND
+        talk.c(b"y" * 1400)
+    counters = driver.counters()
+    assert counters["shed_history_bytes"] > 0
+    assert not [name for name in counters if name.startswith(("evicted", "shed_r", "shed_e"))]
+    assert all(log.data(CLIENT) == b"x" + b"y" * 1400 for log in driver.flows)
+    assert_idle(driver)
+
+
 def test_memory_short_early_bytes_go_before_idle_flows():
     driver = CoreDriver(memory=BUDGET)
     for number in range(200):

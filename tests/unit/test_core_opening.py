@@ -64,7 +64,7 @@ def exchange(driver, talk, number=0):
 def test_closed_syn_opens_a_flow_without_a_handler(driver, talk):
     talk.c(flags=SYN)
     (log,) = driver.flows
-    assert log.states == ("SYN_SENT", "LISTEN")
+    assert log.states == ("SYN_SENT", "SYN_RECEIVED")
     assert log.client == (b"\x0a\x00\x00\x01", 40000)
     assert log.server == (b"\x0a\x00\x00\x02", 80)
     assert log.events == []
@@ -213,7 +213,7 @@ def test_syn_sent_synack_of_something_else_is_ignored(driver, talk):
     talk.c(flags=SYN)
     talk.s(flags=SYN | ACK, ack=5000)
     assert driver.counters()["tcp_bad_ack"] == 1
-    assert driver.flows[0].states == ("SYN_SENT", "LISTEN")
+    assert driver.flows[0].states == ("SYN_SENT", "SYN_RECEIVED")
     other(talk, SERVER, 640_000)
     talk.s(flags=SYN | ACK)
     talk.c()
@@ -518,7 +518,7 @@ def test_closed_rst_first_opens_nothing(driver, talk):
 
 
 def test_closed_pickup_off_only_syns_open():
-    driver = CoreDriver(pickup=False)
+    driver = CoreDriver(midstream="ignore")
     talk = Talk(driver.input)
     middle(talk, 5000, 9000)
     talk.c(b"request")

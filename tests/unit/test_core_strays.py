@@ -225,7 +225,7 @@ def test_packet_without_a_flow_is_an_orphan_with_its_reason(driver, frame, link,
 
 
 def test_segment_with_pickup_off_is_an_orphan():
-    driver = CoreDriver(listen=["Orphan"], pickup=False)
+    driver = CoreDriver(listen=["Orphan"], midstream="ignore")
     Talk(driver.input).c(b"in the middle")
     assert [names.ORPHANS[e["a"]] for e in driver.told] == ["no_flow"]
 

@@ -44,14 +44,14 @@ def test_flag_that_is_none_is_refused(name):
 
 
 def test_words_of_a_command_line_become_values():
-    words = ("max-flows=1000", "embryonic=2.5", "pickup=no", "memory=0x100000")
+    words = ("max-flows=1000", "embryonic=2.5", "vlan-in-key=yes", "memory=0x100000")
     assert parse_options(words) == {
-        "max_flows": 1000, "embryonic": 2.5, "pickup": False, "memory": 1 << 20,
+        "max_flows": 1000, "embryonic": 2.5, "vlan_in_key": True, "memory": 1 << 20,
     }  # fmt: skip
 
 
 @pytest.mark.parametrize(
-    "word", ["colour=red", "embryonic", "embryonic=soon", "max_flows=1.5", "pickup=maybe", "=1"]
+    "word", ["colour=red", "embryonic", "embryonic=soon", "max_flows=1.5", "midstream=maybe", "=1"]
 )
 def test_word_that_means_nothing_is_refused_in_one_line(word):
     with pytest.raises(aiomos.ConfigError) as caught:

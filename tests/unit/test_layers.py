@@ -28,9 +28,9 @@ ENGINE_LAYERS: dict[str, str] = {
     " options",
     "storage": "links tunnels udptunnels wire tcpopt pool stream flow flowstats timers flowkey clock"
     " filtertext filterproof",
-    "tables": "flowscope extra flowtable assembler targets defrag filters events",
-    "protocol": "state stats life icmp strays shed fragments repeats delivery receive closing handshake tcp udp"
-    " flowfilters",
+    "tables": "flowscope extra flowtable assembler targets defrag copies sums filters events",
+    "protocol": "state stats life icmp strays shed fragments admit repeats delivery receive urgent"
+    " checks closing handshake tcp udp flowfilters",
     "core": "core",
     "bridge": "source probe taskface taskqueue task reading packet statsview view faults packethooks"
     " overlimit feed eventmake eventqueue eventrun subscription eventbridge pump",

@@ -406,3 +406,22 @@ def test_udp_flow_tells_its_start_on_each_side_its_packets_and_its_end():
         ("PacketSeen", "server", "receiver"),
         ("ConnectionEnd", "", "timer"),
     ]
+
+
+def test_event_caused_while_one_is_told_comes_behind_it():
+    app, found = aiomos.App(), []
+
+    @app.on(aiomos.Event)
+    def first(flow, event, packet):
+        found.append(("first", type(event)))
+        if len(found) == 1:
+            flow._events.timer_due(flow, 0, None, "caused")
+
+    @app.on(aiomos.Event)
+    def second(flow, event, packet):
+        found.append(("second", type(event)))
+
+    play(app, HELLO)
+    caused = aiomos.TimerFired
+    assert [n for n, _ in found[:4]] == ["first", "second"] * 2
+    assert [kind is caused for _, kind in found[:5]] == [False, False, True, True, False]

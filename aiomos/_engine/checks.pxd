@@ -1,0 +1,75 @@
+"""What a receiver checks before it takes a segment: timestamps, acknowledgement, window.
+
+Each returns whether the segment goes on to the next step; what is refused has been counted
+and told. `s` is the end that sent the segment (CLIENT or SERVER). docs/tcp.md has the rules
+in words, with their sections.
+"""
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t
+
+from aiomos._engine.be cimport be32
+from aiomos._engine.flow cimport FLOW_LEARNING, FLOW_PAWS, HALF_ACKING, Flow, Half
+from aiomos._engine.intrinsics cimport unlikely
+from aiomos._engine.seq cimport seq_gt
+from aiomos._engine.state cimport CoreState
+from aiomos._engine.wire cimport Packet
+
+cdef enum:
+    SMALL_SEGMENT = 8         # bytes: data segments under this are small ...
+    SMALL_SEGMENTS = 128      # ... and so many in flight one after the other are an anomaly
+    ALIGNED_TIMESTAMP = 0x0101080A   # NOP, NOP, kind 8, length 10 (RFC 7323 appendix A)
+
+# ---- timestamps: RFC 7323 section 5 (PAWS) --------------------------------------------------
+
+# A segment whose option stands elsewhere, or that has none.
+cdef bint timestamp_elsewhere(CoreState *cs, Flow *f, const Packet *p, int s) noexcept nogil
+# A timestamp of a flow that is not known to use them, or one before ts_recent.
+cdef bint timestamp_odd(CoreState *cs, Flow *f, const Packet *p, int s,
+                        uint32_t value) noexcept nogil
+# Both SYNs are known as far as they will be: whether timestamps are used.
+cdef void timestamps_settle(Flow *f) noexcept nogil
+
+cdef inline bint timestamp_newer(CoreState *cs, Flow *f, const Packet *p, int s,
+                                 uint32_t value) noexcept nogil:
+    """R1 and R3 of RFC 7323 section 5.3: older ones are refused, those in order remembered.
+
+    One tick of difference is let pass, as Linux does.
+    """
+    cdef Half *snd = &f.h[s]
+    cdef int32_t age = <int32_t>(value - snd.ts_recent)
+    if unlikely(age < -1 or not f.flags & FLOW_PAWS or timestamp_stale(cs, f)):
+        return timestamp_odd(cs, f, p, s, value)
+    # What the receiver had acknowledged when it came is in order for it; what the tap has not
+    # seen in order may have overtaken an older one on its way to the tap.
+    if age > 0 and not seq_gt(p.seq, f.h[1 - s].ack) and not seq_gt(p.seq, snd.nxt):
+        snd.ts_recent = value
+    return True
+
+cdef inline bint timestamp_stale(const CoreState *cs, const Flow *f) noexcept nogil:
+    """After 24 days of silence a timestamp says nothing (RFC 7323 section 5.5)."""
+    return cs.now - f.last_ns > <int64_t>24 * 86400 * 1000000000
+
+cdef inline bint timestamp_check(CoreState *cs, Flow *f, const Packet *p, int s) noexcept nogil:
+    """Only for flows with FLOW_PAWS or FLOW_LEARNING; before last_ns moves."""
+    if unlikely(p.l4_len < 32 or be32(p.l4 + 20) != ALIGNED_TIMESTAMP):
+        return timestamp_elsewhere(cs, f, p, s)
+    return timestamp_newer(cs, f, p, s, be32(p.l4 + 24))
+
+# ---- acknowledgement: RFC 5961 section 5 ----------------------------------------------------
+
+# Whether what s acknowledges beyond all that was received in order can be; FIN included.
+cdef bint ack_ahead(CoreState *cs, Flow *f, const Packet *p, int s) noexcept nogil
+# Whether an acknowledgement below the highest one is not too old.
+cdef bint ack_behind(CoreState *cs, Flow *f, const Packet *p, int s) noexcept nogil
+# The first acknowledgement of an end, which answers the peer's SYN or a picked-up segment.
+cdef bint ack_first(CoreState *cs, Flow *f, const Packet *p, int s) noexcept nogil
+
+# ---- sequence number and window: RFC 9293 section 3.10.7.4, first check ---------------------
+
+# A segment that begins beyond the window: False, unless both ends went on from there.
+cdef bint beyond_window(CoreState *cs, Flow *f, const Packet *p, int s) noexcept nogil
+# No payload and no new acknowledgement: window updates, keep-alives, probes.
+cdef void same_ack(CoreState *cs, Flow *f, const Packet *p, int s) noexcept nogil
+# The window closes, or opens again.
+cdef void window_closed(CoreState *cs, Flow *f, const Packet *p, int s) noexcept nogil
+# A data segment under SMALL_SEGMENT; False: a keep-alive, not text.
+cdef bint small_arrives(CoreState *cs, Flow *f, Packet *p, int s) noexcept nogil
