@@ -10,13 +10,15 @@ pytest_within = $(ENV) test timeout --foreground --signal=INT --kill-after=30 $(
 	echo "stopped: the tests took longer than $(1) s together" >&2; exit $$status; }
 PYTEST_ARGS ?=
 BENCH_ARGS ?=
+FUZZ_SECONDS ?= 600
+SELFTEST_SECONDS ?= 120
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help run test acceptance dev lint format bench docs captures clean
+.PHONY: help run test acceptance fuzz fuzz-selftest dev lint format bench docs captures clean
 
 help:  ## Show this list
-	@sed -n 's/^\([a-z]*\):.*## /\1	/p' $(MAKEFILE_LIST) | expand -t 12
+	@sed -n 's/^\([a-z-]*\):.*## /\1	/p' $(MAKEFILE_LIST) | expand -t 16
 
 run:  ## Log the HTTP requests of a capture that comes with the project
 	$(ENV) run aiomos run examples/http_log.py -r tests/captures/http_demo.pcap
@@ -26,6 +28,12 @@ test:  ## Run the tests
 
 acceptance:  ## Run the tests at full size, and over the corpus of captures
 	@AIOMOS_FULL=1 $(call pytest_within,$(FULL_TEST_LIMIT))
+
+fuzz:  ## Fuzz the engine with sanitizers (FUZZ_SECONDS=60: shorter than ten minutes)
+	$(ENV) fuzz python tests/fuzz/run.py fuzz $(FUZZ_SECONDS)
+
+fuzz-selftest:  ## Plant defects one at a time: does fuzzing find each?
+	$(ENV) fuzz python tests/fuzz/run.py selftest $(SELFTEST_SECONDS)
 
 dev:  ## Make the environment for working on aiomos, with every tool
 	$(ENV) test

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Runs a command in the project's environment, after making whatever that needs and is missing:
 #
-#     scripts/env.sh TASK [COMMAND...]        TASK: run test lint docs bench captures
+#     scripts/env.sh TASK [COMMAND...]        TASK: run test fuzz lint docs bench captures
 #
 # Debian packages, then a virtual environment, then the tools of the task's dependency groups
 # (pyproject.toml), then the engine, built and installed editable; for bench as users install it,
@@ -16,18 +16,20 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 say() { printf '==> %s\n' "$*" >&2; }
 fail() { printf 'error: %s\n' "$*" >&2; exit 1; }
 
-# What each task needs: dependency groups, the engine (editable, installed, or none), programs.
+# What each task needs: dependency groups, the engine (editable, installed, none, or, fuzzed, what
+# is needed to build it), programs.
 describe_task() {
     engine=editable programs=() test_data=no
     case $1 in
         run)      groups=(build) ;;
         test)     groups=(build test) programs=(tcpdump ip ethtool nft nginx redis-server openssl) test_data=yes
                   [ ! -d "${AIOMOS_CORPUS:-../shared/corpus}" ] || programs+=(capinfos) ;;
+        fuzz)     groups=(build) engine=fuzzed programs=(clang llvm-symbolizer gcov patch) ;;
         docs)     groups=(build docs) ;;
         bench)    groups=(build) engine=installed ;;
         lint)     groups=(build lint test) engine=none ;;
         captures) groups=(build) engine=none ;;
-        *)        fail "unknown task '$1': run, test, lint, docs, bench or captures" ;;
+        *)        fail "unknown task '$1': run, test, fuzz, lint, docs, bench or captures" ;;
     esac
 }
 
@@ -38,6 +40,8 @@ package_of() {
         nft) echo nftables ;;
         nginx) echo nginx-light ;;
         capinfos) echo wireshark-common ;;
+        llvm-symbolizer) echo llvm ;;
+        gcov) echo gcc ;;
         *) echo "$1" ;;
     esac
 }
@@ -65,10 +69,20 @@ missing_packages() {
     for program in "${programs[@]}"; do
         have "$program" || package_of "$program"
     done
+    [ $engine != fuzzed ] || has_fuzzer || echo "$(runtime_of_clang)"
     if [ $test_data = yes ]; then
         [ -e /etc/services ] || echo netbase
         python_has_own_tests || [ "$python_package" = python3 ] || echo "lib$python_package-testsuite"
     fi
+}
+
+# libFuzzer and the sanitizers come apart from clang, in a package with its version in the name.
+has_fuzzer() { have clang && compgen -G "$(clang -print-runtime-dir)/libclang_rt.fuzzer*.a" >/dev/null; }
+
+runtime_of_clang() {
+    local depends
+    depends=$(apt-cache depends clang 2>/dev/null | sed -n 's/^ *Depends: clang-\([0-9]*\)$/\1/p')
+    echo "libclang-rt-${depends:-14}-dev"
 }
 
 as_root() {

@@ -182,7 +182,7 @@ cdef const char *check_early(const Flow *f, int side) noexcept nogil:
     for i in range(s.n_pieces):
         p = &s.pieces[i]
         early += p.length
-        if p.length == 0 or p.length > p.room:
+        if p.length == 0 or <uint64_t>p.skip + p.length > p.room:
             return b"early bytes: a piece is empty, or larger than its block"
         if i and seq_diff(p.seq, s.pieces[i - 1].seq + s.pieces[i - 1].length) < 0:
             return b"early bytes: pieces overlap, or are not in order"

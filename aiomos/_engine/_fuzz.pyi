@@ -1,4 +1,4 @@
-"""Types of the fuzz target (built only with -Dtesting_hooks=true or -Dfuzzing=true)."""
+"""Types of the fuzz target (built only with -Dtesting_hooks=true or -Dfuzz_target=...)."""
 
 ENTRY: int
 

@@ -84,6 +84,7 @@ cdef struct Maker:
     uint32_t frames_left
     uint32_t bytes_left
     uint32_t sent[PAIRS][2]   # next sequence number of each end
+    uint32_t apart            # between the ports of many flows and those of the pair
     uint8_t salt
     uint8_t link
     uint8_t tag

@@ -21,7 +21,9 @@ cdef uint32_t *UNITS = [1, 8, 536, 1 << 24]
 cdef uint16_t *WINDOWS = [65535, 0, 1, 2, 512, 1024, 1460, 4096, 8192, 16384, 29200, 32768,
                           40000, 50000, 60000, 65000]
 cdef uint32_t *NUMBERS = [0, 1, 0xFFFFFFFF, 0xFFFFFFF5, 0x7FFFFFFF, 0x80000000, 0xFFFFF000, 1000]
-cdef uint16_t *LINK_TYPES = [1, 101, 113, 276, 0, 108, 228, 229, 12, 14, 9, 105, 127, 192, 50, 104]
+cdef uint16_t *LINK_TYPES = [1, 101, 113, 276, 0, 108, 228, 229, 12, 14, 9, 105, 127, 192, 50, 104,
+                             166, 51, 10, 163, 119, 204, 109, 129, 147, 7, 6, 144, 149, 189,
+                             220, 265]
 
 
 cdef void maker_init(Maker *m, flush_fn flush, void *context) noexcept nogil:
@@ -107,7 +109,7 @@ cdef inline Out begin(Maker *m, uint32_t payload) noexcept nogil:
 
 
 cdef void push_ports(Maker *m, Out *o, uint8_t who, uint32_t size) noexcept nogil:
-    cdef uint32_t first = FIRST_PORT + (who & 7)
+    cdef uint32_t first = FIRST_PORT + (who & 7) + m.apart
     cdef uint32_t second = SECOND_PORT
     cdef uint8_t *h = push(o, size)
     if who & 7 == 7:          # two ports of one kind: who is the server does not show
@@ -254,7 +256,7 @@ cdef void make_handshake(Maker *m, const Step *step) noexcept:
 
 cdef void make_run(Maker *m, const Step *step) noexcept:
     """Many segments behind a hole of d bytes: b & 3 says in which order (up, down, scattered,
-    up and each twice), b >> 2 how many times a + 1."""
+    up and each twice), b >> 2 & 31 how many times a + 1, b & 128: each from a port of its own."""
     cdef int side = step.who >> 3 & 1
     cdef uint32_t count = (step.a + <uint32_t>1) * (1 + (step.b >> 2 & 31))
     cdef uint32_t size = 1 + (step.c & 0xFF), stride = size + (step.c >> 8)
@@ -267,8 +269,11 @@ cdef void make_run(Maker *m, const Step *step) noexcept:
             place = <uint32_t>(i * <uint64_t>2654435761 % count)
         elif step.b & 3 == 3:
             place = i >> 1
+        if step.b & 128:
+            m.apart = 8 + i * 8
         send_segment(m, step.who, ACK, first + place * stride, m.sent[step.who & 7][1 - side],
                      65535, size)
+    m.apart = 0
 
 
 # ---- the rest ----------------------------------------------------------------------------
@@ -277,7 +282,7 @@ cdef void make_run(Maker *m, const Step *step) noexcept:
 cdef void make_raw(Maker *m, const Step *step) noexcept:
     m.honest = False
     step_time(m, step.who)
-    send(m, step.bytes, min(step.size, <uint32_t>RAW_MOST), LINK_TYPES[step.a & 15])
+    send(m, step.bytes, min(step.size, <uint32_t>RAW_MOST), LINK_TYPES[step.a & 31])
 
 
 cdef void make_ip(Maker *m, const Step *step) noexcept:

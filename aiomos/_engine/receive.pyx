@@ -90,7 +90,7 @@ cdef void receive_text(CoreState *cs, Flow *f, Packet *p, int s, uint32_t seq,
         return
     ahead = seq_diff(t.a.seq, snd.nxt)
     if unlikely(ahead < 0):
-        cut_delivered(cs, f, &t, s, <uint32_t>-ahead)
+        cut_delivered(cs, f, &t, s, snd.nxt - t.a.seq)
         if t.length == 0:
             return
     if seq_gt(text_end(&t), snd.top):

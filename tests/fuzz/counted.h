@@ -9,19 +9,19 @@ extern unsigned long long aio_fuzz_work;
 
 static inline void *aio_counted_memcpy(void *to, const void *from, size_t n)
 {
-    aio_fuzz_work += n / 8;
+    aio_fuzz_work += n / 64;
     return memcpy(to, from, n);
 }
 
 static inline void *aio_counted_memmove(void *to, const void *from, size_t n)
 {
-    aio_fuzz_work += n / 8;
+    aio_fuzz_work += n / 64;
     return memmove(to, from, n);
 }
 
 static inline int aio_counted_memcmp(const void *a, const void *b, size_t n)
 {
-    aio_fuzz_work += n / 8;
+    aio_fuzz_work += n / 64;
     return memcmp(a, b, n);
 }
 

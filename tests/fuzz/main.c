@@ -7,7 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-unsigned long long aio_fuzz_work; /* loads, and eighths of bytes moved (counted.h) */
+unsigned long long aio_fuzz_work; /* loads, and cache lines moved (counted.h) */
 
 /* What the compiler calls before each load (-fsanitize-coverage=trace-loads). */
 #define COUNT_LOADS(size) \

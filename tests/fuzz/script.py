@@ -61,7 +61,40 @@ FLAGS = ["A", "AP", "A", "S", "SA", "FA", "R", "RA", "UA", "F", "-", "SF", "AFP"
 #: Initial sequence numbers that OPEN can name.
 NUMBERS = (0, 1, 0xFFFFFFFF, 0xFFFFFFF5, 0x7FFFFFFF, 0x80000000, 0xFFFFF000, 1000)
 UNITS = (1, 8, 536, 1 << 24)
-LINK_TYPES = (1, 101, 113, 276, 0, 108, 228, 229, 12, 14, 9, 105, 127, 192, 50, 104)
+LINK_TYPES = (
+    1,
+    101,
+    113,
+    276,
+    0,
+    108,
+    228,
+    229,
+    12,
+    14,
+    9,
+    105,
+    127,
+    192,
+    50,
+    104,
+    166,
+    51,
+    10,
+    163,
+    119,
+    204,
+    109,
+    129,
+    147,
+    7,
+    6,
+    144,
+    149,
+    189,
+    220,
+    265,
+)
 UP, DOWN, SCATTERED, TWICE = range(4)
 #: What `later` can be: 1 ms, nothing, back by 1 s, 150 ms.
 SOON, SAME, BACK, LATER = range(4)
@@ -143,14 +176,15 @@ class Script:
         apart: int = 0,
         hole: int = 1,
         later: int = SAME,
+        ports: bool = False,
     ) -> Script:
-        """Many segments behind a hole: about `times`, a multiple of 1 to 32."""
+        """Many segments behind a hole: about `times`, a multiple of 1 to 32; or many flows."""
         rounds = min(32, (times + 255) // 256)
         return self._add(
             Op.RUN,
             pair | side << 3 | later << 4,
             times // rounds - 1,
-            order | (rounds - 1) << 2,
+            order | (rounds - 1) << 2 | ports << 7,
             (size - 1) | apart << 8,
             hole,
         )

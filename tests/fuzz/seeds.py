@@ -47,7 +47,7 @@ def conversations() -> Iterator[tuple[str, Script]]:
     yield "flags", every_flag()
     yield "read_late", late_reader()
     yield "snapped", Script().link(Link.ETHERNET, snap=60).open().segment(0, 90).close_both()
-    yield "bad_sums", Script(more=b"\1").open().segment(0, 9, bad_sum=True).segment(0, 9)
+    yield "bad_sums", Script().open().segment(0, 9, bad_sum=True).segment(0, 9)
 
 
 def wrap(n: int) -> Script:
@@ -235,9 +235,13 @@ def holes() -> Iterator[tuple[str, Script]]:
         yield f"run_{name}", s.segment(0, 900, at=-88, unit=8).segment(1).close_both()
         s = Script(AGAIN).open().run(0, 96, order=order, size=20, hole=40)
         yield f"touching_{name}", s.segment(1).segment(0, 40, at=-5, unit=536).close_both()
-    yield "many", Script().open(numbers=(3, 3)).run(0, 2000, order=SCATTERED, apart=1)
+    yield "many", Script().open(numbers=(3, 3)).run(0, 2490, order=SCATTERED, apart=1)
     yield "overlaps", overlaps(Script(AGAIN).open(numbers=(3, 3)))
     yield "other_bytes", overlaps(Script(AGAIN).open().salt(0)).salt(7).segment(0, 90, at=-80)
+    for n in range(12):  # every policy, handed out on arrival or when acknowledged
+        how = bytes([n % 6 | n // 6 << 3])
+        yield f"overlaps_{n}", overlaps(Script(AGAIN, more=how).open(numbers=(3, 3)))
+        yield f"other_{n}", overlaps(Script(AGAIN, more=how).open(), salts=True)
     yield "acked_unseen", acked_unseen()
     yield "full_store", full_store()
     yield "little_memory", little_memory()
@@ -245,10 +249,12 @@ def holes() -> Iterator[tuple[str, Script]]:
     yield "in_segments", overlaps(Script().link(Link.ETHERNET, cut=60).open()).close_both()
 
 
-def overlaps(s: Script) -> Script:
-    """Later copies that begin before, in, at and behind what is there."""
+def overlaps(s: Script, salts: bool = False) -> Script:
+    """Later copies that begin before, in, at and behind what is there; each its own, if salted."""
     s.segment(0, 20, at=40)
     for length, back in ((10, 25), (30, 30), (5, 20), (50, 55), (20, 90), (1, 1), (100, 100)):
+        if salts:
+            s.salt(length)
         s.segment(0, length, at=-back).segment(0, length, at=-back + 3)
     return s.segment(0, 40, at=-120).segment(1).close_both()
 
@@ -289,8 +295,160 @@ def below() -> Iterator[tuple[str, Script]]:
     yield "fragments", fragments(0)
     yield "fragments_6", fragments(5)
     yield "fragments_twice", fragments_twice()
+    for n in (1, 2):
+        s = Script(AGAIN, more=bytes([n << 4 | 192])).open().hold().segment(0, 100)
+        s.fragment(0, 5).fragment(3, 5, other=True).fragment(1, 2).fragment(7).fragment(2, 9)
+        yield f"fragments_policy_{n}", s.segment(0, 9)
     yield "fragments_many", fragments_many()
+    for link in Link:
+        yield f"cut_{link.name.lower()}", cut_everywhere(link)
+    yield "many_flows", Script().run(0, 2300, size=3, ports=True).wait(4_000_000).segment(0, 3)
+    yield from tunnels()
     yield "time_back", Script().open().segment(0, 5, later=BACK).segment(0, 5).wait(5_000_000)
+
+
+def cut_everywhere(link: Link) -> Script:
+    """Headers that the capture cut, and headers that go on in a second segment."""
+    s = Script(AGAIN).options(SYN_OPTIONS)
+    for n in range(1, 96, 2):
+        s.link(link, 3, snap=n).segment(0, 20, pair=n & 4).link(link, 3, cut=n)
+        s.segment(0, 20, pair=n & 4).datagram(0, 5, pair=5).link(link, 3, snap=n).datagram(1, 5)
+    return s
+
+
+#: IP protocols and what stands behind their header: around an IPv4 packet, or not to be decoded.
+INSIDE = bytes.fromhex(
+    "45000028000100004006000001020304050607081234005000000001000000025010ffff0000"
+)
+ETHER = bytes(12) + b"\x08\x00" + INSIDE
+IP_TUNNELS = {
+    "gre_all": (47, "b000 0800 0000 0000 00000001 00000002"),
+    "gre_routes": (47, "4000 0800 0000 0000 0001 0004 01020304 0000 0000"),
+    "gre_routes_bad": (47, "4000 0800 0000 0000 0001 00ff 01020304"),
+    "gre_version_2": (47, "0002 0800"),
+    "gre_pptp": (47, "3081 880b 0004 0001 00000001 00000002 0021"),
+    "gre_pptp_ack": (47, "2081 880b 0000 0001 00000002"),
+    "gre_wccp": (47, "0000 883e 00000000"),
+    "gre_erspan": (47, "1000 88be 00000001 1000 0000 00000000"),
+    "gre_erspan_3": (47, "1000 22eb 00000001 2000 0000 00000000 00000001 00000000"),
+    "gre_nvgre": (47, "2000 6558 00123400"),
+    "gre_bridged": (47, "0000 6558"),
+    "gre_mpls": (47, "0000 8847 00000140"),
+    "gre_ip6": (47, "0000 86dd"),
+    "gre_ppp": (47, "0000 880b ff03 0021"),
+    "etherip": (97, "3000"),
+    "etherip_bad": (97, "4000"),
+    "mpls": (137, "00000040 00000140"),
+    "mpls_deep": (137, "00000040" * 40),
+    "mpls_word": (137, "00000140 00000000" + "00" * 14),
+    "ah": (51, "0404 0000 00000001 00000001 00" + "00" * 11),
+    "ah_bad": (51, "06ff 0000 00000001 00000001"),
+    "esp_null": (50, "00000001 00000001"),
+    "l2tp3": (115, "00000001 ff03 0021"),
+    "sctp": (132, "00" * 12),
+    "ip6_in_ip": (41, "60000000 0000 3b40" + "00" * 32),
+}
+UDP_TUNNELS = {
+    "vxlan": (4789, "08000000 00000100"),
+    "vxlan_gpe": (4790, "0c000001 00000100"),
+    "vxlan_gpe_6": (4790, "0c000002 00000100"),
+    "vxlan_gpe_ether": (4790, "0c000003 00000100"),
+    "vxlan_gpe_mpls": (4790, "0c000005 00000100 00000140"),
+    "vxlan_gpe_other": (4790, "0c000009 00000100"),
+    "vxlan_bad": (4789, "00000000 00000100"),
+    "geneve": (6081, "0000 6558 00000100"),
+    "geneve_options": (6081, "0100 0800 00000100 00000000"),
+    "geneve_long": (6081, "3f00 0800 00000100"),
+    "gtp": (2152, "30ff 0026 00000001"),
+    "gtp_more": (2152, "37ff 0030 00000001 0001 00 85 01 0000 00"),
+    "gtp_chain": (2152, "34ff 0030 00000001 0001 00 85 00 0000 00"),
+    "gtp_echo": (2152, "3201 0004 00000001 00000000"),
+    "l2tp": (1701, "0002 0001 0001 ff03 0021"),
+    "l2tp_all": (1701, "4b02 0040 0001 0001 0000 0001 0002 0000 ff03 0021"),
+    "l2tp_control": (1701, "c802 000c 0001 0000 0000 0001"),
+    "l2tp_long": (1701, "4002 ffff 0001 0001 0021"),
+    "teredo": (3544, "60000000 0000 3b40" + "20010000" + "00" * 28),
+    "teredo_heads": (3544, "0001 0000" + "00" * 9 + "0000 00000000 0000"),
+    "mpls_udp": (6635, "00000140"),
+    "esp_udp": (4500, "00000001 00000001"),
+    "capwap": (5247, "0010 0320 0000 0000"),
+    "lisp": (4341, "00000000 00000000"),
+    "gue": (6080, "0004 0000"),
+}
+ETHER_TYPES = {
+    "pppoe": "8864 1100 0001 0028 0021",
+    "pppoe_session": "8863 1109 0000 0000",
+    "pppoe_long": "8864 1100 0001 ffff 0021",
+    "pppoe_compressed": "8864 1100 0001 0027 21",
+    "pppoe_6": "8864 1100 0001 0028 0057",
+    "mpls": "8847 00001040 00002140",
+    "qinq": "88a8 0001 8100 0002 9100 0003 9200 0004 8100 0005 0800",
+    "tags_deep": "8100 0001 " * 20 + "0800",
+    "metadata": "8909 0101 0001 0005 0800",
+    "trill": "22f3 0000 0001 0002" + "00" * 12 + "0800",
+    "llc": "0030 aaaa03 000000 0800",
+    "llc_ip": "0030 060603",
+    "arp": "0806 0001 0800 0604",
+    "backbone": "88e7 00000001" + "00" * 12 + "0800",
+    "macsec": "88e5 2000 00000001",
+    "hop_by_hop": "86dd 60000000 0028 0040" + "00" * 32 + "3c00 0104 00000000" * 3,
+}
+LINKS = {
+    "ppp": (9, "ff03 0021"),
+    "ppp_short": (9, "21"),
+    "ppp_from": (166, "01 0021"),
+    "ppp_hdlc": (50, "ff03 0021"),
+    "cisco": (50, "0f00 0800"),
+    "cisco_hdlc": (104, "0f00 0800"),
+    "pppoe_alone": (51, "1100 0001 0028 0021"),
+    "fddi": (10, "50" + "00" * 12 + "aaaa03 000000 0800"),
+    "wifi": (105, "0801 0000" + "00" * 20 + "aaaa03 000000 0800"),
+    "wifi_qos": (105, "8803 0000" + "00" * 26 + "0000 aaaa03 000000 0800"),
+    "wifi_bundle": (105, "8801 0000" + "00" * 20 + "8000" + "00" * 12 + "0030 aaaa03 000000 0800"),
+    "wifi_secret": (105, "0841 0000" + "00" * 20),
+    "wifi_other": (105, "8000 0000" + "00" * 20),
+    "wifi_part": (105, "0805 0000" + "00" * 20),
+    "wifi_order": (105, "8881 0000" + "00" * 24 + "00000000 aaaa03 000000 0800"),
+    "radiotap": (127, "0000 0900 02000000 10 0801 0000" + "00" * 20 + "aaaa03 000000 0800"),
+    "radiotap_two": (127, "0000 1200 02000080 00000000 00 10 0000 00000000"),
+    "radiotap_bad": (127, "0000 ffff 02000000"),
+    "ppi": (192, "0000 0800 69000000 0801 0000" + "00" * 20 + "aaaa03 000000 0800"),
+    "prism": (119, "00000044 00000090" + "00" * 136),
+    "avs": (163, "80211001 00000040" + "00" * 56 + "0801 0000" + "00" * 20),
+}
+
+
+def tunnels() -> Iterator[tuple[str, Script]]:
+    """Each way of carrying packets, whole and cut after every few bytes."""
+    around = bytes.fromhex("0200000000010200000000020800")
+    for name, (protocol, text) in IP_TUNNELS.items():
+        yield from each_cut(f"ip_{name}", bytes.fromhex(text), 1, protocol)
+    for name, (port, text) in UDP_TUNNELS.items():
+        yield from each_cut(f"udp_{name}", bytes.fromhex(text), 1, 17, port)
+    for name, text in ETHER_TYPES.items():
+        yield from each_cut(f"ether_{name}", around[:12] + bytes.fromhex(text), 1)
+    for name, (kind, text) in LINKS.items():
+        yield from each_cut(f"link_{name}", bytes.fromhex(text), kind)
+
+
+def each_cut(
+    name: str, head: bytes, kind: int, protocol: int = 0, port: int = 0
+) -> Iterator[tuple[str, Script]]:
+    """The header before an IP packet and before a frame; the frame whole, short, in two parts."""
+    for body in (INSIDE, ETHER, INSIDE[1:]):
+        s = Script(AGAIN)
+        inner = head + body
+        if port:
+            inner = struct.pack(">HHHH", port, port, 8 + len(inner), 0) + inner
+        if protocol:
+            s.ip(protocol, inner).ip(protocol, inner, pair=5)
+        for n in range(0, len(head) + 60, 3):
+            if protocol:
+                s.link(Link.ETHERNET, cut=20 + n).ip(protocol, inner)
+                s.link(Link.ETHERNET).ip(protocol, inner[:n])
+            elif n <= len(inner):
+                s.raw(inner[:n] or inner, kind)
+        yield f"{name}_{len(body)}", s
 
 
 def datagrams() -> Script:

@@ -9,11 +9,13 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 import seeds
+from defects import DEFECTS, Defect
 from script import Head, Script
 
 from aiomos._engine import _fuzz
 
 ALL = seeds.seeds()
+ENGINE = Path(__file__).resolve().parents[2] / "aiomos" / "_engine"
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -48,3 +50,9 @@ def test_other_bytes_under_a_number_are_noticed() -> None:
 
 def test_head_names_flags_once() -> None:
     assert len({flag.value for flag in Head}) == 8
+
+
+@pytest.mark.parametrize("defect", DEFECTS, ids=lambda defect: defect.name)
+def test_defect_of_the_selftest_has_its_place(defect: Defect) -> None:
+    source = ENGINE / defect.file
+    assert defect.planted(source.read_text()) != source.read_text()
