@@ -62,7 +62,7 @@ cdef int judge_rst(const Flow *f, const Packet *p, int s) noexcept nogil:
         return not rcv.flags & HALF_SYNCED
     if acking and seq_gt(rcv.ack, expected):
         expected = rcv.ack
-    if p.seq == expected and (not seq_gt(snd.top, expected) or acking and rcv.ack == expected):
+    if p.seq == expected:
         return RST_EXACT
     if p.seq == receive_next(f, s) or p.seq == snd.top or acking and p.seq == rcv.ack:
         return RST_DOUBTFUL

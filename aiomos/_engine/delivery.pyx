@@ -232,6 +232,9 @@ cdef void delivery_flush(CoreState *cs, Flow *f, int s) noexcept nogil:
     st.grace_due = 0
     if not f.flags & FLOW_ESTABLISHED:
         asm_truncate(st, f.h[s].nxt)     # data on a SYN that nobody acknowledged
+    if st.n_pieces and asm_first(st) == f.h[s].nxt and not st.policy & DELIVER_ACKED:
+        if not seq_gt(f.h[1 - s].ack, f.h[s].nxt):
+            asm_truncate(st, f.h[s].nxt)     # the probe of a closed window, not taken
     if f.h[1 - s].flags & HALF_ACKING:
         give_up_to(cs, f, s, f.h[1 - s].ack, GAP_ACKED_UNSEEN)
     if st.n_pieces:

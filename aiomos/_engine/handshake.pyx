@@ -56,7 +56,7 @@ cdef int another_connection(Flow *f, const Packet *p, int s) noexcept nogil:
                 FLOW_ESTABLISHED | FLOW_REUSE_SYN) and p.ack == f.other_isn + 1:
             return TCP_REOPEN_ANSWERED
         return TCP_DONE
-    if f.flags & FLOW_CLOSED or f.h[0].flags & f.h[1].flags & HALF_FIN:
+    if f.flags & FLOW_CLOSED:
         return TCP_DONE if f.h[s].flags & HALF_SYN and p.seq == f.isn[s] else TCP_REOPEN
     return TCP_DONE
 

@@ -6,8 +6,8 @@ from aiomos._engine.events cimport (EVENT_END, EVENT_IDLE, EVENT_OVERLAP, EVENT_
                                     HOOK_RECEIVER, HOOK_TIMER)
 from aiomos._engine.extra cimport extra_drop, extra_tunnels
 from aiomos._engine.flow cimport (FLOW_CLIENT_LOW, FLOW_CLOSED, FLOW_DOUBT, FLOW_DYING,
-                                  FLOW_ESTABLISHED, FLOW_IDLE_TOLD, FLOW_OPEN,
-                                  FLOW_UNLINKED, HALF_FIN, LIST_CLOSED, LIST_EMBRYONIC, LIST_UNPROVEN)
+                                  FLOW_ESTABLISHED, FLOW_IDLE_TOLD, FLOW_OPEN, FLOW_UNLINKED,
+                                  HALF_FIN, LIST_CLOSED, LIST_EMBRYONIC, LIST_UNPROVEN)
 from aiomos._engine.flowtable cimport table_add, table_list, table_release, table_unlink
 from aiomos._engine.limits cimport CLIENT, PROTO_TCP, SERVER
 from aiomos._engine.overlap cimport POLICY_BITS, POLICY_MASK

@@ -94,7 +94,7 @@ def test_timestamp_one_tick_old_passes_as_in_linux(driver):
 
 def test_timestamp_of_a_segment_above_a_hole_is_not_remembered(driver):
     """It may have overtaken an older one that the receiver still takes (RFC 7323 section 4.3)."""
-    talk, say = stamped(driver)
+    _talk, say = stamped(driver)
     say(CLIENT, b"b", 300, at=1)
     say(CLIENT, b"a", 200, at=0)
     assert driver.flows[0].items[CLIENT] == [b"ab"]

@@ -124,7 +124,7 @@ def test_function_that_exits_leaves_the_run_after_the_burst():
 
     with pytest.raises(SystemExit):
         play(app, HELLO)
-    assert len(found) == 2  # those of the packet that was being processed
+    assert len(found) == 3  # those of the packet that was being processed
 
 
 def test_borrowed_packet_is_gone_after_the_call():
