@@ -230,10 +230,10 @@ cdef class Player:
     cdef void take(self, unsigned i, int64_t now) noexcept:
         cdef CoreState *cs = self.core.state
         cdef uint32_t before
-        self.work -= work_so_far()
         while records_full(cs) or (cs.wheel.next_ns <= now and not self.core.advance(now)):
             self.consume()
         before = cs.n_records
+        self.work -= work_so_far()      # of frames: timers may come again while time goes by
         self.core.take(i, now)
         self.work += work_so_far()
         self.frames += 1
