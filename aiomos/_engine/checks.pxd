@@ -4,12 +4,11 @@ Each returns whether the segment goes on to the next step; what is refused has b
 and told. `s` is the end that sent the segment (CLIENT or SERVER). docs/tcp.md has the rules
 in words, with their sections.
 """
-from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t
 
 from aiomos._engine.be cimport be32
 from aiomos._engine.flow cimport FLOW_LEARNING, FLOW_PAWS, HALF_ACKING, Flow, Half
 from aiomos._engine.intrinsics cimport unlikely
-from aiomos._engine.seq cimport seq_gt
 from aiomos._engine.state cimport CoreState
 from aiomos._engine.wire cimport Packet
 
@@ -28,20 +27,24 @@ cdef bint timestamp_odd(CoreState *cs, Flow *f, const Packet *p, int s,
 # Both SYNs are known as far as they will be: whether timestamps are used.
 cdef void timestamps_settle(Flow *f) noexcept nogil
 
+# Its peer echoed a timestamp newer than ts_recent: believed if the tap has seen it go by.
+cdef void timestamp_echoed(Flow *f, int side, uint32_t echo) noexcept nogil
+
 cdef inline bint timestamp_newer(CoreState *cs, Flow *f, const Packet *p, int s,
-                                 uint32_t value) noexcept nogil:
+                                 uint32_t value, uint32_t echo) noexcept nogil:
     """R1 and R3 of RFC 7323 section 5.3: older ones are refused, those in order remembered.
 
-    One tick of difference is let pass, as Linux does.
+    What was in order for the receiver, only the receiver says, by what it echoes: a segment
+    may pass the tap behind a newer one that it overtakes on its way. One tick of difference is let
+    pass, as Linux does.
     """
-    cdef Half *snd = &f.h[s]
-    cdef int32_t age = <int32_t>(value - snd.ts_recent)
+    cdef int32_t age = <int32_t>(value - f.h[s].ts_recent)
     if unlikely(age < -1 or not f.flags & FLOW_PAWS or timestamp_stale(cs, f)):
         return timestamp_odd(cs, f, p, s, value)
-    # What the receiver had acknowledged when it came is in order for it; what the tap has not
-    # seen in order may have overtaken an older one on its way to the tap.
-    if age > 0 and not seq_gt(p.seq, f.h[1 - s].ack) and not seq_gt(p.seq, snd.nxt):
-        snd.ts_recent = value
+    if age > 0 and age > f.ts_ahead[s]:
+        f.ts_ahead[s] = <uint16_t>min(age, 65535)
+    if <int32_t>(echo - f.h[1 - s].ts_recent) > 0:
+        timestamp_echoed(f, 1 - s, echo)
     return True
 
 cdef inline bint timestamp_stale(const CoreState *cs, const Flow *f) noexcept nogil:
@@ -52,7 +55,7 @@ cdef inline bint timestamp_check(CoreState *cs, Flow *f, const Packet *p, int s)
     """Only for flows with FLOW_PAWS or FLOW_LEARNING; before last_ns moves."""
     if unlikely(p.l4_len < 32 or be32(p.l4 + 20) != ALIGNED_TIMESTAMP):
         return timestamp_elsewhere(cs, f, p, s)
-    return timestamp_newer(cs, f, p, s, be32(p.l4 + 24))
+    return timestamp_newer(cs, f, p, s, be32(p.l4 + 24), be32(p.l4 + 28))
 
 # ---- acknowledgement: RFC 5961 section 5 ----------------------------------------------------
 

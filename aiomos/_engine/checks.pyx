@@ -33,10 +33,22 @@ cdef bint timestamp_elsewhere(CoreState *cs, Flow *f, const Packet *p, int s) no
     if p.l4_len > 20:
         tcpopt_parse(&o, p.l4 + 20, p.l4_len - 20)
         if o.has_timestamp:
-            return timestamp_newer(cs, f, p, s, o.ts_value)
+            return timestamp_newer(cs, f, p, s, o.ts_value, o.ts_echo)
     if f.flags & FLOW_LEARNING and not p.flags & RST:
         f.flags &= ~<uint32_t>FLOW_LEARNING
     return True
+
+
+cdef void timestamp_echoed(Flow *f, int side, uint32_t echo) noexcept nogil:
+    cdef Half *h = &f.h[side]
+    cdef uint32_t newer = echo - h.ts_recent
+    if newer <= f.ts_ahead[side]:
+        f.ts_ahead[side] -= <uint16_t>newer
+    elif f.ts_ahead[side] != 65535:
+        return                           # of a timestamp that nobody has seen
+    else:
+        f.ts_ahead[side] = 0
+    h.ts_recent = echo
 
 
 cdef bint timestamp_odd(CoreState *cs, Flow *f, const Packet *p, int s,

@@ -84,7 +84,7 @@ cdef struct Half:
     uint32_t top              # one past the highest sequence number it has sent
     uint32_t ack              # highest acknowledgement it has sent (of the peer's bytes)
     uint32_t edge             # right edge of the widest window it has offered its peer
-    uint32_t ts_recent        # newest timestamp its peer has of it (RFC 7323 section 4.3)
+    uint32_t ts_recent        # newest timestamp that its peer has echoed (RFC 7323 section 4.3)
     uint32_t packets
     uint16_t window           # of its last acceptable segment, unscaled
     uint16_t max_window       # largest of these since it was established
@@ -121,17 +121,18 @@ cdef struct Flow:
     uint16_t vlan[2]
     uint8_t address[2][16]    # CLIENT, SERVER; IPv4 in the first four bytes
     uint8_t mac[2][6]
+    uint16_t ts_ahead[2]      # newest timestamp of an end less its ts_recent; 65535: or more
+    uint8_t reuse_scale
+    uint8_t sides             # bit mask: which sides its handlers want to read
+    uint8_t small[2]          # tiny segments in a row, none waiting for an acknowledgement
+    uint8_t list              # LIST_*
+    uint8_t policies          # how bytes are kept, four bits for each end (overlap.pxd)
     uint32_t isn[2]           # initial sequence numbers
     uint32_t fin[2]           # sequence numbers of the FINs
     uint32_t other_isn        # an earlier one of an end; once established: of another connection
     uint32_t pins             # Python objects that name this entry: not reused before 0
     uint32_t retransmissions[2]
     uint32_t gaps[2]
-    uint8_t reuse_scale
-    uint8_t sides             # bit mask: which sides its handlers want to read
-    uint8_t small[2]          # tiny segments in a row, none waiting for an acknowledgement
-    uint8_t list              # LIST_*
-    uint8_t policies          # how bytes are kept, four bits for each end (overlap.pxd)
     uint32_t list_next
     uint32_t list_prev
     FlowStats *stats          # NULL: nobody asked for more than what is here (stats.pxd)

@@ -124,8 +124,8 @@ cdef void mpls_open(Cut *c) noexcept nogil:
 
 
 cdef void guess_payload(Cut *c) noexcept nogil:
-    """Nothing says what a label carries. IP begins with its version; pseudo-wires of Ethernet
-    with a control word whose first half-byte is zero (RFC 4385), or at once with an address."""
+    """Nothing says what a label carries. IP begins with its version; a first half-byte of zero
+    is a pseudo-wire's control word (RFC 4385 section 3); any other may be an address."""
     cdef uint8_t first
     if lacks(c, 4, WIRE_BAD_TUNNEL):
         return
@@ -134,8 +134,11 @@ cdef void guess_payload(Cut *c) noexcept nogil:
         walk_on(c, 0, LAYER_IP)
     elif lacks(c, 18, WIRE_NOT_IP):
         return
-    elif first == 0 and looks_ether(c, c.off + 4):
-        walk_on(c, 4, LAYER_ETHER)
+    elif first == 0:
+        if looks_ether(c, c.off + 4):
+            walk_on(c, 4, LAYER_ETHER)
+        else:
+            walk_end(c, WIRE_NOT_IP)
     elif looks_ether(c, c.off):
         walk_on(c, 0, LAYER_ETHER)
     else:

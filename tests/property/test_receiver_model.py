@@ -116,6 +116,7 @@ class Stage:
     ) -> None:
         self.frames: Frames = []
         self.scale = scale
+        self.ends: tuple[set[int], set[int]] = (set(), set())  # of every segment said
         self.talk = Talk(lambda raw, now: self.frames.append((raw, now)), isn=isns)
         self.clock = clock  # of both ends' time stamps; None: they do not use them
         self.windows = [size >> scale for size in windows]  # in the field's unit
@@ -145,6 +146,7 @@ class Stage:
             return
         if "in order" in KNOWN and at <= model.sent[step.side].nxt:
             data = self.agreeing(step.side, at, data)
+        self.ends[step.side].add(at + len(data))
         if step.kind in ("syn", "synack") and model.reason:
             return  # might open another connection
         window = self.windows[step.side]
@@ -185,6 +187,8 @@ class Stage:
         """A reset at one of these numbers is exact for a receiver that has got more or less than
         the tap has seen (unit/test_core_doubtful_resets.py)."""
         stream = self.model.sent[side]
+        if at > stream.nxt and at in self.ends[side]:  # of a byte that found a closed window, too
+            return True
         return at != stream.nxt and at in (stream.acked, max(stream.ahead, default=at) + 1)
 
     def is_odd_fin(self, side: int, at: int) -> bool:

@@ -76,9 +76,9 @@ def test_old_timestamps_decoys_are_refused_and_the_content_is_read_once(driver):
 def test_timestamps_wrap(driver, isn_value):
     talk, say = stamped(driver, (isn_value, 5))
     say(CLIENT, b"a", isn_value)
-    talk.s()
+    talk.s(options=timestamp(6, isn_value))
     say(CLIENT, b"b", isn_value + 2)
-    talk.s()
+    talk.s(options=timestamp(7, (isn_value + 2) % 2**32))
     say(CLIENT, b"x", isn_value)
     assert driver.flows[0].items[CLIENT] == [b"ab"]
     assert driver.anomalies() == ["old_timestamp"]

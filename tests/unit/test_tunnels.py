@@ -77,7 +77,8 @@ CASES = {
     "mpls stack": (ethernet(mpls(PACKET, 100, 200, 300), MPLS), [("mpls", 300, b"", b"")]),
     "mpls sixteen": (ethernet(mpls(PACKET, *range(1, 17)), MPLS), [("mpls", 16, b"", b"")]),
     "mpls entropy": (ethernet(mpls(PACKET, 100, 7, 999), MPLS), [("mpls", 100, b"", b"")]),
-    "mpls ethernet": (ethernet(mpls(FRAME, 16), MPLS), [("mpls", 16, b"", b"")]),
+    "mpls ethernet": (
+        ethernet(mpls(b"\x98" + FRAME[1:], 16), MPLS), [("mpls", 16, b"", b"")]),
     "mpls word": (ethernet(mpls(FRAME, 16, word=WORD), MPLS), [("mpls", 16, b"", b"")]),
     "mpls word of a numbered wire": (
         ethernet(mpls(FRAME, 16, word=b"\0\0\0\x09"), MPLS), [("mpls", 16, b"", b"")]),
