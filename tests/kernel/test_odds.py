@@ -326,7 +326,7 @@ OPTIONS = [options for options in ({"overlap": "linux"}, {"urgent": "oob"}) if o
 @pytest.mark.parametrize(
     "name",
     [
-        pytest.param(name, marks=[pytest.mark.xfail(reason=DIFFERS[name])])
+        pytest.param(name, marks=[pytest.mark.xfail(strict=True, reason=DIFFERS[name])])
         if name in DIFFERS
         else name
         for name in CASES

@@ -21,9 +21,6 @@ from lab.netns import Lab, laboratory
 
 import aiomos
 
-#: Until the engine lets a doubtful reset wait (unit/test_core_doubtful_resets.py), it may close a
-#: connection of which the receiver still got bytes that came behind the reset.
-DOUBTFUL_RESETS_WAIT = False
 CONNECTIONS = 100 if FULL else 10  # in each of the weathers below
 SEED = 20261123
 
@@ -92,10 +89,7 @@ def up_to_gap(side: Side) -> bytes:
 
 def check_side(side: Side, speaker: Party, listener: Party, weather: Weather, orderly: bool):
     assert speaker.data.startswith(up_to_gap(side))
-    if DOUBTFUL_RESETS_WAIT or orderly or weather.faithful:
-        assert up_to_gap(side).startswith(listener.got)
-    else:
-        assert speaker.data.startswith(listener.got)
+    assert up_to_gap(side).startswith(listener.got)
     if orderly:
         assert (side.data, side.gaps, side.complete) == (speaker.data, [], True)
         assert listener.got == speaker.data
