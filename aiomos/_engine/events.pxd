@@ -53,7 +53,7 @@ cdef enum:
     ANOMALY_INVALID_FLAGS = 9             # b: the TCP flags
     ANOMALY_OLD_TIMESTAMP = 10            # PAWS (RFC 7323 section 5); b: it, c: the newest
     ANOMALY_SMALL_SEGMENTS = 11           # many tiny segments in flight at once
-    ANOMALY_DIRECTION_FLIPPED = 12        # the end taken for the client is the server
+    ANOMALY_DIRECTION_FLIPPED = 12        # kept for ends that change roles: not told yet
     ANOMALY_NO_ACK_FLAG = 13              # data or FIN without ACK in a synchronised state
     ANOMALY_RIGHT_OF_WINDOW = 14          # beyond what the receiver offered; b: bytes
     ANOMALY_BAD_ACK = 15                  # of what was not sent, or too old (RFC 5961 section 5)

@@ -34,17 +34,13 @@ cdef enum:
     FLOW_CLIENT_LOW = 0x0010  # the client is the canonical low end
     FLOW_DATA = 0x0020        # payload was accepted
     FLOW_UNLINKED = 0x0040    # no longer in the table: freed with its last view
-    FLOW_QUEUED = 0x0080      # on the list of flows to look at after the burst (bridge)
     FLOW_REUSE_SYN = 0x0100   # other_isn is of a SYN on this live connection, not answered yet
     FLOW_IN_WHEEL = 0x0200
     FLOW_OTHER_ISN = 0x1000   # other_isn holds, of the client (0x1000) or the server (0x2000)
     FLOW_PAWS = 0x4000        # both ends use timestamps: older ones are refused (RFC 7323)
-    FLOW_GUESSED = 0x8000     # nothing seen so far says which end is the client
     FLOW_EXTRA = 0x400000     # it has a block of its own besides (extra.pxd)
     FLOW_CLAIM = 0x10000      # claim holds, of the client (0x10000) or the server (0x20000)
     FLOW_LEARNING = 0x40000   # whether timestamps are used shows as segments come
-    FLOW_BEGUN = 0x80000      # a handler has begun: the ends keep their names
-    FLOW_FLIPPED = 0x800000   # they changed them once
     FLOW_SHOWN = 0x1000000    # claim is where data beyond the window ended: client, server
     FLOW_DOUBT = 0x4000000    # a RST of the client (0x4000000) or server may have been exact
     FLOW_DYING = 0x0400       # unlinked in this burst; records may still name it

@@ -90,7 +90,7 @@ cdef enum:
     C_TCP_KEEP_ALIVE = 23
     C_TCP_WINDOW_PROBE = 24   # of a closed window
     C_TCP_URGENT = 25         # urgent bytes or segments that were not delivered in line
-    C_TCP_FLIPPED = 26        # flows whose ends changed roles
+    C_TCP_FLIPPED = 26        # kept for flows whose ends change roles: not counted yet
     C_TCP_SMALL = 27          # flows' sides that sent many tiny segments at once
     C_EVICTED_LINGERING = 28  # closed flows' entries given up before their time
     C_EVICTED_EMBRYONIC = 29  # handshakes given up for newer ones, or for memory
