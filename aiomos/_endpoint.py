@@ -2,7 +2,7 @@
 
 Shaped like :class:`asyncio.StreamReader`: same names, same results, same exceptions. The
 coroutines here are thin on purpose: they look, take, or wait; bytes and waiting live in the
-engine (``_engine/view.pyx``).
+engine (``_engine/endpoint.pyx``).
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ import asyncio
 import sys
 from collections.abc import AsyncIterator
 
+from aiomos._engine.endpoint import EndpointBase
 from aiomos._engine.errors import GapError
-from aiomos._engine.view import EndpointBase
 from aiomos._options import Deliver, OnFull, OnGap, Overlap, check_limit, number_of
 from aiomos._stats import EndpointStats, endpoint_stats
 from aiomos.events import Gap

@@ -9,7 +9,7 @@ from aiomos.events import Event
 
 if TYPE_CHECKING:
     from aiomos._engine.eventqueue import EventQueue
-    from aiomos._engine.view import FlowBase
+    from aiomos._engine.flowview import FlowBase
 
 
 class EventStream:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 import attrs
 
 from aiomos._community_id import community_id
-from aiomos._engine.view import FlowBase
+from aiomos._engine.flowview import FlowBase
 from aiomos._eventstream import EventStream, Timer
 from aiomos._functions import must_take_events
 from aiomos._kinds import hooks_of, kinds_of

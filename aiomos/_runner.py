@@ -20,10 +20,10 @@ from aiomos._engine.core import Core
 from aiomos._engine.errors import ConfigError, SourceError
 from aiomos._engine.filters import FrameFilter
 from aiomos._engine.flowfilters import FilterSet
+from aiomos._engine.handler import Handler
 from aiomos._engine.pump import Cycle, Pump
 from aiomos._engine.source import Source, Writer, open_files
 from aiomos._engine.taskqueue import TaskQueue
-from aiomos._engine.view import Handler
 from aiomos._flow import Flow
 from aiomos._kinds import WORDS
 from aiomos._options import number_of

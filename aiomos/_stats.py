@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import attrs
 
 if TYPE_CHECKING:
-    from aiomos._engine.view import EndpointBase, FlowBase
+    from aiomos._engine.endpoint import EndpointBase
+    from aiomos._engine.flowview import FlowBase
 
 
 @attrs.frozen(kw_only=True)

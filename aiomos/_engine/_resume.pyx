@@ -14,7 +14,8 @@ from aiomos._engine.limits cimport CLIENT, PROTO_TCP
 from aiomos._engine.stream cimport STREAM_EOF, stream_append_bytes, stream_new
 from aiomos._engine.task cimport FlowTask, flow_task_new
 from aiomos._engine.taskqueue cimport TaskQueue
-from aiomos._engine.view cimport FlowBase, Handler, flow_view_new
+from aiomos._engine.flowview cimport FlowBase, flow_view_new
+from aiomos._engine.handler cimport Handler
 from aiomos._engine.wire cimport Packet
 
 

@@ -37,7 +37,7 @@ from aiomos._engine.tcpopt cimport TcpOptions, tcpopt_parse
 from aiomos._engine.timers cimport (Wheel, wheel_arm, wheel_disarm, wheel_init, wheel_pop,
                                     wheel_start)
 from aiomos._engine.udp cimport DatagramHeader
-from aiomos._engine.view import STATES
+from aiomos._engine.facts import STATES
 from aiomos._engine.wire cimport (DECODE_ALL, WIRE_OTHER, WIRE_UDP, Packet, Tunnel, packet_dst,
                                   packet_src, wire_decode)
 

@@ -21,7 +21,8 @@ from aiomos._engine.flow cimport Flow
 from aiomos._engine.packet cimport PacketBase
 from aiomos._engine.subscription cimport EventRunner, FlowEvents, Subscription
 from aiomos._engine.taskqueue cimport TaskQueue
-from aiomos._engine.view cimport FlowBase, Handler
+from aiomos._engine.flowview cimport FlowBase
+from aiomos._engine.handler cimport Handler
 
 
 # One event that is being told: what was made for it so far.

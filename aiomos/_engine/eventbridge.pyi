@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from aiomos._engine.eventqueue import EventQueue
-from aiomos._engine.view import FlowBase
+from aiomos._engine.flowview import FlowBase
 
 class EventBridge:
     def subscribe(

@@ -10,7 +10,7 @@ from aiomos._engine.packet cimport packet_borrow, packet_end
 from aiomos._engine.subscription cimport (EVENTS_QUEUED, TO_FUNCTION, TO_QUEUE, TO_RUNNER,
                                           event_runner_new, subscription_new)
 from aiomos._engine.task cimport FlowTask, flow_task_new
-from aiomos._engine.view cimport flow_view_new
+from aiomos._engine.flowview cimport flow_view_new
 
 
 cdef class Telling:

@@ -1,6 +1,6 @@
 """Sides that hold more than their readers' limit: cut once the handlers had their turn."""
 from aiomos._engine.core cimport Core
-from aiomos._engine.view cimport EndpointBase
+from aiomos._engine.endpoint cimport EndpointBase
 
 
 cdef class OverLimit:

@@ -5,7 +5,7 @@ from aiomos._engine.limits cimport PROTO_UDP
 from aiomos._engine.state cimport C_SLOW_READER, C_UNREAD_SIDE
 from aiomos._engine.stream cimport (STREAM_UNREAD, Cursor, Stream, cursor_catch_up, stream_cut,
                                     stream_end)
-from aiomos._engine.view cimport ON_FULL_DETACH, ON_FULL_STOP
+from aiomos._engine.handler cimport ON_FULL_DETACH, ON_FULL_STOP
 
 
 cdef class OverLimit:

@@ -21,7 +21,7 @@ from aiomos._engine.packethooks cimport PacketHooks
 from aiomos._engine.source cimport Source, Writer
 from aiomos._engine.state cimport Record
 from aiomos._engine.taskqueue cimport TaskQueue
-from aiomos._engine.view cimport FlowBase
+from aiomos._engine.flowview cimport FlowBase
 
 # What a cycle came to.
 cpdef enum Cycle:

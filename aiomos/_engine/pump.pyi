@@ -7,9 +7,9 @@ from typing import Any
 from aiomos._engine.core import Core
 from aiomos._engine.filters import FrameFilter
 from aiomos._engine.flowfilters import FilterSet
+from aiomos._engine.handler import Handler
 from aiomos._engine.source import Source, Writer
 from aiomos._engine.taskqueue import TaskQueue
-from aiomos._engine.view import Handler
 
 class Cycle(enum.IntEnum):
     CYCLE_WORKED = 0

@@ -18,7 +18,9 @@ from aiomos._engine.state cimport (RECORD_CLOSE, RECORD_DATAGRAM, RECORD_SIDE, R
                                    records_full)
 from aiomos._engine.task cimport FlowTask, flow_task_new
 from aiomos._engine.taskface cimport TASK_RETURNED
-from aiomos._engine.view cimport EndpointBase, FlowBase, Handler, flow_view_new
+from aiomos._engine.endpoint cimport EndpointBase
+from aiomos._engine.flowview cimport FlowBase, flow_view_new
+from aiomos._engine.handler cimport Handler
 
 cdef Py_ssize_t NO_BUDGET = <Py_ssize_t>0x3FFFFFFFFFFFFFFF
 EMPTY_NAP = 0.001     # seconds, when a replay's source has nothing now

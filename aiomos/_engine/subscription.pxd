@@ -7,7 +7,7 @@ from aiomos._engine.faults cimport Faults
 from aiomos._engine.filters cimport FrameFilter
 from aiomos._engine.flow cimport Flow
 from aiomos._engine.flowfilters cimport FilterSet
-from aiomos._engine.view cimport FlowBase
+from aiomos._engine.flowview cimport FlowBase
 
 
 cdef enum:

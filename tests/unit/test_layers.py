@@ -24,7 +24,7 @@ SHIM = ROOT / "dpdk_shim"
 
 #: From the lowest to the highest. In `BRIDGE` Python objects and asyncio begin.
 ENGINE_LAYERS: dict[str, str] = {
-    "leaves": "seq overlap be checksum walk limits intrinsics shim bpf flowprobe errors names"
+    "leaves": "seq overlap be checksum walk limits intrinsics newobject shim bpf flowprobe errors names"
     " options",
     "storage": "links tunnels udptunnels wire tcpopt pool stream flow flowstats timers flowkey clock"
     " filtertext filterproof",
@@ -32,8 +32,8 @@ ENGINE_LAYERS: dict[str, str] = {
     "protocol": "state stats life icmp strays shed fragments admit repeats delivery receive urgent"
     " checks closing handshake tcp udp flowfilters",
     "core": "core",
-    "bridge": "source probe taskface taskqueue task reading packet statsview view faults packethooks"
-    " overlimit feed eventmake eventqueue eventrun subscription eventbridge pump",
+    "bridge": "source probe taskface taskqueue task reading packet statsview handler facts endpoint flowview"
+    " faults packethooks overlimit feed eventmake eventqueue eventrun subscription eventbridge pump",
     "test hooks": "_testing _resume _check _fuzzheaders _fuzzframes _fuzz",
 }
 #: What users read.
@@ -408,7 +408,7 @@ def test_clock_below_the_bridge_is_found() -> None:
     [
         ("wire.pyx", 'cdef extern from "shim.h" nogil:', "shim.h"),
         ("bpf.pxd", 'cdef extern from "rte_mbuf.h":', "rte_mbuf.h"),
-        ("view.pyx", 'cdef extern from *:\n    """\n    #include <pcap/pcap.h>', "pcap/pcap.h"),
+        ("endpoint.pyx", 'cdef extern from *:\n    """\n    #include <pcap/pcap.h>', "pcap/pcap.h"),
     ],
 )
 def test_foreign_header_elsewhere_is_found(file_name: str, text: str, header: str) -> None:

@@ -1,0 +1,33 @@
+"""What a handler holds in its hands: a view of a flow, with views of its two ends.
+
+A view names the engine's entry and pins it; its two ends each own a cursor into the bytes
+of that side. Several handlers on one flow have a view each. The chain Flow.views holds a
+reference to every view whose handler still runs; nothing else in the engine knows Python.
+"""
+from aiomos._engine.core cimport Core
+from aiomos._engine.endpoint cimport EndpointBase
+from aiomos._engine.flow cimport Flow
+from aiomos._engine.handler cimport Handler
+from aiomos._engine.taskqueue cimport TaskQueue
+
+
+cdef class FlowBase:
+    cdef Core core
+    cdef Flow *fl
+    cdef TaskQueue queue
+    cdef readonly EndpointBase client
+    cdef readonly EndpointBase server
+    cdef readonly Handler handler
+    cdef FlowBase next_view             # chain of views of one flow
+    cdef object task
+    cdef list waiters                   # parkings of established() and closed()
+    cdef bint linked                    # in the chain of its flow
+    cdef public object context          # the user's own
+
+    cdef void link(self) noexcept
+    cdef void wake_waiters(self) noexcept
+    cdef object datagram(self)
+
+
+cdef FlowBase flow_view_new(object cls, object endpoint_class, Core core, Flow *f,
+                            TaskQueue queue, Handler handler)
