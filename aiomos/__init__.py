@@ -34,6 +34,7 @@ from aiomos._summary import Summary
 from aiomos._tunnel import Tunnel
 from aiomos.events import (
     Anomaly,
+    Chunk,
     CloseReason,
     ConnectionEnd,
     ConnectionStart,
@@ -45,6 +46,7 @@ from aiomos.events import (
     Gap,
     IcmpError,
     Idle,
+    Message,
     NewData,
     Orphan,
     OutOfOrder,
@@ -66,6 +68,7 @@ __all__ = [
     "Anomaly",
     "App",
     "AppError",
+    "Chunk",
     "CloseReason",
     "ConfigError",
     "ConnectionEnd",
@@ -92,6 +95,7 @@ __all__ = [
     "Idle",
     "InternalError",
     "MemorySource",
+    "Message",
     "NewData",
     "Orphan",
     "OutOfOrder",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import TYPE_CHECKING, Any
 
 from aiomos.events import Event
@@ -10,6 +10,11 @@ from aiomos.events import Event
 if TYPE_CHECKING:
     from aiomos._engine.eventqueue import EventQueue
     from aiomos._engine.flowview import FlowBase
+    from aiomos._engine.task import Parking
+
+
+def _as_it_is(parking: Parking) -> Parking:
+    return parking
 
 
 class EventStream:
@@ -29,15 +34,30 @@ class EventStream:
         return self
 
     async def __anext__(self) -> Event:
+        event = await self.next()
+        if event is None:
+            raise StopAsyncIteration
+        return event
+
+    async def next(self, timeout: float | None = None) -> Event | None:
+        """The next event; None: the flow has ended, and all were taken.
+
+        Raises:
+            TimeoutError: none came within ``timeout`` seconds of the engine's clock.
+        """
+        if timeout is not None:
+            with self._flow._deadline(timeout) as deadline:
+                return await self._next(deadline.of)
+        return await self._next(_as_it_is)
+
+    async def _next(self, waiting: Callable[[Parking], Parking]) -> Event | None:
         queue = self._queue
         while queue is not None:
             event: Event | None = queue.take()
-            if event is not None:
+            if event is not None or queue.ended:
                 return event
-            if queue.ended:
-                break
-            await queue.wait()
-        raise StopAsyncIteration
+            await waiting(queue.wait())
+        return None
 
     def __len__(self) -> int:
         """Events that can be taken without waiting."""

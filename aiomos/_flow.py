@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
@@ -12,10 +13,12 @@ from aiomos._engine.flowview import FlowBase
 from aiomos._eventstream import EventStream, Timer
 from aiomos._functions import must_take_events
 from aiomos._kinds import hooks_of, kinds_of
+from aiomos._messages import Conversation
 from aiomos._options import check_limit
+from aiomos._scope import FlowScope
 from aiomos._stats import FlowStats, flow_stats
 from aiomos._tunnel import Tunnel
-from aiomos.events import CloseReason, Datagram, Event
+from aiomos.events import CloseReason, Datagram, Event, Gap, Message
 
 if TYPE_CHECKING:
     from aiomos._endpoint import Endpoint
@@ -91,16 +94,67 @@ class Flow(FlowBase):
         """
         return tuple(Tunnel(*fields) for fields in self._tunnels)
 
-    async def established(self) -> None:
-        """Wait until both SYNs were acknowledged; at once if they were, or the flow is over."""
-        while not self.is_established and not self.is_closed:
-            await self._wait()
+    async def established(self, *, timeout: float | None = None) -> None:
+        """Wait until both SYNs were acknowledged; at once if they were, or the flow is over.
 
-    async def closed(self) -> CloseReason:
-        """Wait for the flow to end, and say why. Unread bytes can still be read after it."""
-        while not self.is_closed:
-            await self._wait()
+        Raises:
+            TimeoutError: it took longer than ``timeout`` seconds.
+        """
+        await self._until(lambda: self.is_established or self.is_closed, timeout)
+
+    async def closed(self, *, timeout: float | None = None) -> CloseReason:
+        """Wait for the flow to end, and say why. Unread bytes can still be read after it.
+
+        Raises:
+            TimeoutError: it took longer than ``timeout`` seconds.
+        """
+        await self._until(lambda: self.is_closed, timeout)
         return CloseReason(self._reason)
+
+    async def _until(self, reached: Callable[[], bool], timeout: float | None) -> None:
+        if timeout is None:
+            while not reached():
+                await self._wait()
+            return
+        with self._deadline(timeout) as deadline:
+            while not reached():
+                await deadline.of(self._wait())
+
+    async def sleep(self, seconds: float) -> None:
+        """Sleep on the engine's clock: capture time in a replay, whatever loop it runs on."""
+        if seconds <= 0:
+            await asyncio.sleep(0)
+            return
+        with self._deadline(seconds) as deadline:
+            await deadline.of(self._nap())
+
+    def scope(self, *, linger: float = 1.0) -> FlowScope:
+        """A :class:`asyncio.TaskGroup` that ends with the flow.
+
+        When the flow has ended, what still runs in the ``async with`` has ``linger`` seconds of
+        the engine's clock to read what is left; then it is cancelled, and the block is left as
+        if it had come to its end.
+        """
+        return FlowScope(self, linger)
+
+    def messages(
+        self, *, limit: int | None = None, timeout: float | None = None
+    ) -> AsyncIterator[Message | Gap]:
+        """What both ends said, in the order in which it was received, as turns.
+
+        A turn is what one end said until the other spoke: a request, its response, the next
+        request. It is given when the other has spoken, or both sides have ended; or in pieces, with
+        ``more``, after ``limit`` bytes (by default the handler's), at a gap, or after ``timeout``
+        seconds of silence. Reads both cursors; gaps as ``on_gap`` says.
+
+        Raises:
+            TimeoutError: neither end said anything for ``timeout`` seconds.
+            TypeError: the flow is UDP.
+        """
+        if self.protocol == "udp":
+            raise TypeError("a UDP flow gives datagrams: async for datagram in flow")
+        most = self.handler.limit if limit is None else check_limit(limit)
+        return Conversation(self, most, timeout).messages()
 
     def __aiter__(self) -> AsyncIterator[Datagram]:
         """Datagrams of a UDP flow, of both ends in order of arrival.
@@ -164,15 +218,19 @@ class Flow(FlowBase):
         """
         return self._listen(wanted or (Event,), hook, check_limit(limit), once=False)
 
-    async def wait(self, *wanted: type[Event], hook: Hook = None) -> Event | None:
-        """Wait for the next such event of this flow (without classes: any); None: it has ended."""
+    async def wait(
+        self, *wanted: type[Event], hook: Hook = None, timeout: float | None = None
+    ) -> Event | None:
+        """Wait for the next such event of this flow (without classes: any); None: it has ended.
+
+        Raises:
+            TimeoutError: none came within ``timeout`` seconds.
+        """
         stream = self._listen(wanted or (Event,), hook, 1, once=True)
         try:
-            async for event in stream:
-                return event
+            return await stream.next(timeout)
         finally:
             stream.close()
-        return None
 
     def _listen(
         self, wanted: Iterable[type[Event]], hook: str | None, limit: int, *, once: bool

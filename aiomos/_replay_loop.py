@@ -65,6 +65,12 @@ class CaptureDriver(Protocol):
     def set_now(self, ns: int) -> None:
         """Move engine time forward to `ns`; called only after `advance` returned False."""
 
+    def fire_next(self, limit_ns: int | None) -> bool:
+        """Move on to the driver's own next timer, if due by `limit_ns`, and fire it.
+
+        Called only after `advance` returned False. Return whether there was one.
+        """
+
     def advance(self, limit_ns: int | None) -> bool:
         """Process bursts; called when the loop is idle, and once when a turn is cut.
 
@@ -92,6 +98,9 @@ class _NoDriver:
 
     def set_now(self, ns: int) -> None:
         self._now_ns = ns
+
+    def fire_next(self, limit_ns: int | None) -> bool:
+        return False
 
     def advance(self, limit_ns: int | None) -> bool:
         return False
@@ -286,6 +295,8 @@ class ReplayLoop(WorkingLoop):
         if self._advance() or self._end_of_capture():
             return True
         due_ns = self.next_due_ns()
+        if self._driver.fire_next(due_ns):
+            return True
         if due_ns is not None:
             self._driver.set_now(due_ns)
         return due_ns is not None

@@ -451,6 +451,19 @@ class _Attached(_Driver):
         finally:
             self.pump.cancel_call(entry)
 
+    async def linger(self, alive: Callable[[], int]) -> None:
+        """The capture's clock runs on first, from timer to timer; then handlers get real time."""
+        deadline_ns = self.pump.now_ns() + round(self.linger_seconds * 1e9)
+        while alive() and await self._fire_next(deadline_ns):
+            await asyncio.sleep(0)
+        await super().linger(alive)
+
+    async def _fire_next(self, deadline_ns: int) -> bool:
+        """From a callback of the loop: inside a task, no flow task could be stepped."""
+        fired: asyncio.Future[bool] = self.loop.create_future()
+        self.loop.call_soon(lambda: fired.set_result(self.pump.fire_next(deadline_ns)))
+        return await fired
+
     def _turn(self) -> None:
         """One cycle, then the loop's turn."""
         try:

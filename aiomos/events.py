@@ -67,6 +67,54 @@ class Datagram:
     sender: str
 
 
+@attrs.frozen
+class Chunk:
+    """Bytes of a stream that were received together: what ``chunks()`` gives.
+
+    Attributes:
+        data: the bytes.
+        offset: 64-bit stream offset of the first.
+        time: capture time at which the receiver had them, seconds since the epoch.
+    """
+
+    data: bytes
+    offset: int
+    time: float
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+    def __bytes__(self) -> bytes:
+        return self.data
+
+
+@attrs.frozen
+class Message:
+    """What one end said until the other spoke: a turn, as ``flow.messages()`` gives it.
+
+    Attributes:
+        side: who sent it, ``"client"`` or ``"server"``.
+        data: the bytes.
+        offset: 64-bit stream offset of the first.
+        time: capture time at which the first was received, seconds since the epoch.
+        last_time: the same of the last one.
+        more: whether the turn may go on: it was cut at a gap, a limit or a timeout.
+    """
+
+    side: str
+    data: bytes
+    offset: int
+    time: float
+    last_time: float
+    more: bool = False
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+    def __bytes__(self) -> bytes:
+        return self.data
+
+
 # ---- events ------------------------------------------------------------------------------------
 
 

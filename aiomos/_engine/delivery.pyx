@@ -47,6 +47,7 @@ cdef void delivery_drain(CoreState *cs, Flow *f, int s, uint32_t upto) noexcept 
     cdef bint failed = True
     cdef uint32_t nxt
     st.now_ns = cs.stamp
+    st.now_order = cs.frames
     while urgent_passed(cs, f, s) or failed and st.n_pieces and seq_le(asm_first(st), f.h[s].nxt):
         nxt = asm_drain(st, f.h[s].nxt, upto, &failed)
         if nxt != f.h[s].nxt:

@@ -5,7 +5,7 @@ from aiomos._engine.core cimport Core
 from aiomos._engine.facts cimport EndFacts
 from aiomos._engine.flow cimport Flow
 from aiomos._engine.handler cimport Handler
-from aiomos._engine.stream cimport Cursor
+from aiomos._engine.stream cimport Cursor, GapMark
 from aiomos._engine.taskqueue cimport TaskQueue
 
 
@@ -13,6 +13,7 @@ cdef class EndpointBase(EndFacts):
     cdef Cursor cursor
     cdef TaskQueue queue
     cdef uint64_t want                  # bytes that whoever waits needs
+    cdef readonly uint64_t low_water    # bytes that must be at hand for read() to return
     cdef int64_t time_ns                # stamp of the last byte given
     cdef readonly uint64_t limit
     cdef uint8_t on_gap
@@ -29,6 +30,8 @@ cdef class EndpointBase(EndFacts):
     cdef bint gap_ahead(self) noexcept
     cdef bint changed(self) noexcept    # something came; True: it is over its limit
     cdef int make_parking(self) except -1
+    cdef uint64_t skip_gap(self, const GapMark *mark, uint64_t n) noexcept
+    cdef bint enough(self, uint64_t here, uint64_t n) noexcept
     cdef object cut(self, uint64_t n)
     cdef object last_block(self, list blocks, uint64_t here)
     cdef object end_of_stream(self)

@@ -5,6 +5,7 @@ from cpython.bytes cimport PyBytes_AsString, PyBytes_FromStringAndSize, PyBytes_
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 
 from aiomos._engine import names
+from aiomos._engine.deadline cimport Deadline
 from aiomos._engine.errors import FlowEvicted, FlowReset, FlowTimeout, GapError
 from aiomos._engine.flow cimport FLOW_CLOSED
 from aiomos._engine.handler cimport ON_GAP_SKIP, ON_GAP_YIELD
@@ -15,10 +16,10 @@ from aiomos._engine.overlap cimport DELIVER_ACKED, POLICY_BITS, POLICY_MASK
 from aiomos._engine.receive cimport receive_policy
 from aiomos._engine.reading cimport Reading, reading_of
 from aiomos._engine.stream cimport (STREAM_ENDED, STREAM_EOF, STREAM_UNREAD, GapMark,
-                                    Stream, cursor_attach, cursor_available, cursor_clear,
+                                    Stamp, Stream, cursor_attach, cursor_available, cursor_clear,
                                     cursor_consume, cursor_data,
-                                    cursor_detach, cursor_gap, cursor_pass_gap, cursor_time,
-                                    stream_end)
+                                    cursor_detach, cursor_gap, cursor_pass_gap, cursor_run,
+                                    cursor_time, stream_end)
 from aiomos._engine.task cimport Parking
 
 cdef extern from "<string.h>":
@@ -38,6 +39,7 @@ cdef EndpointBase endpoint_new(object cls, Core core, Flow *f, TaskQueue queue, 
     e.on_gap = handler.on_gap
     e.on_full = handler.on_full
     e.want = 1
+    e.low_water = 1
     return e
 
 
@@ -120,13 +122,28 @@ cdef class EndpointBase(EndFacts):
 
     # -- bytes --
 
-    def read(self, Py_ssize_t n=-1):
+    def read(self, Py_ssize_t n=-1, *, timeout=None):
         """Read up to ``n`` bytes, or everything up to the end if ``n`` is negative.
 
         Waits until at least one byte is there; ``b""`` means the end. No result
         spans a gap: with ``n`` negative, a gap ends it as the end does.
+
+        Raises:
+            TimeoutError: no byte came within ``timeout`` seconds; with ``n`` negative, the end
+                did not, and what had been read is lost, as in asyncio.
         """
+        if timeout is not None:
+            return self._read_within(n, timeout)
         return reading_of(self, n)
+
+    def _deadline(self, timeout):
+        """A context in which whoever waits for this side waits so many seconds at most."""
+        events = self.core.events
+        cdef Deadline deadline = Deadline(None if events is None else events.clock, timeout)
+        if self._parking is None:
+            self.make_parking()
+        deadline.of(self._parking)
+        return deadline
 
     def _take(self, uint64_t n):
         """Up to n bytes; b"" at the end; None when there is nothing yet: await _parking.
@@ -138,21 +155,28 @@ cdef class EndpointBase(EndFacts):
     cdef object take(self, uint64_t n):
         cdef const Stream *s = self.cursor.stream
         cdef uint64_t here = 0
-        self.want = 1
+        self.want = self.low_water
         if likely(s != NULL and self.fl.protocol != PROTO_UDP and cursor_clear(&self.cursor)):
             self.touched = True
             here = s.base + s.fill - self.cursor.position
-            if here:
+            if here and (here >= self.low_water or self.enough(here, n)):
                 return self.cut(min(n, here))
         elif not self.pass_gaps(&here):
             return b""
-        elif here:
+        elif here and self.enough(here, n):
             return self.cut(min(n, here))
         if self.cursor.stream.flags & (STREAM_EOF | STREAM_ENDED):
             return self.end_of_stream()
+        if self.low_water > n:
+            self.want = n
         if self._parking is None:
             self.make_parking()
         return None
+
+    cdef bint enough(self, uint64_t here, uint64_t n) noexcept:
+        """Whether a read need not wait for the low-water mark: it wants no more, or none come."""
+        return (here >= n or here >= self.low_water or self.gap_ahead()
+                or self.cursor.stream.flags & (STREAM_EOF | STREAM_ENDED) != 0)
 
     cdef bint pass_gaps(self, uint64_t *here) except -1:
         """Goes over the gaps right at the cursor; what can be read there. False: no stream."""
@@ -206,7 +230,7 @@ cdef class EndpointBase(EndFacts):
         cursor_consume(&self.cursor, n)
         self.cursor.stream.flags &= ~<uint16_t>STREAM_UNREAD
         if self.cursor.limit != self.limit:
-            self.want = 1               # what raised the limit has been served
+            self.want = self.low_water  # what raised the limit has been served
             self.share_limit()
         return data
 
@@ -288,6 +312,68 @@ cdef class EndpointBase(EndFacts):
         if self.readable():
             cursor_consume(&self.cursor, min(n, cursor_available(&self.cursor)))
             self.cursor.stream.flags &= ~<uint16_t>STREAM_UNREAD
+
+    def _take_chunk(self):
+        """(data, offset, time) of bytes that came together; b"" at the end; None: await _parking."""
+        cdef Stamp when
+        cdef uint64_t here = 0
+        if not self.pass_gaps(&here):
+            return b""
+        if not here:
+            return self.take(1)                 # the end, its exception, or nothing yet
+        offset = self.cursor.position + self.cursor.skipped
+        data = self.cut(cursor_run(&self.cursor, here, &when))
+        return data, offset, when.time_ns / 1e9
+
+    @property
+    def _order(self):
+        """After how many frames the next byte came, and None if none is at hand."""
+        cdef Stamp when
+        if self.cursor.stream == NULL or cursor_available(&self.cursor) == 0:
+            return None
+        cursor_run(&self.cursor, 1, &when)
+        return when.order
+
+    def _skip(self, uint64_t n):
+        """Passes up to n bytes at hand, missing ones too; how many."""
+        cdef uint64_t passed = 0, here
+        cdef const GapMark *mark
+        while passed < n and self.readable():
+            here = cursor_available(&self.cursor)
+            mark = cursor_gap(&self.cursor)
+            if here:
+                here = min(here, n - passed)
+                cursor_consume(&self.cursor, here)
+                passed += here
+            elif mark != NULL:
+                passed += self.skip_gap(mark, n - passed)
+            else:
+                break
+            self.cursor.stream.flags &= ~<uint16_t>STREAM_UNREAD
+        return passed
+
+    cdef uint64_t skip_gap(self, const GapMark *mark, uint64_t n) noexcept:
+        """Passes n bytes of a gap, or all of it; what is left of it is still a gap."""
+        cdef GapMark gap = mark[0]
+        cursor_pass_gap(&self.cursor)
+        if gap.length <= n:
+            return gap.length
+        gap.offset += n
+        gap.length -= n
+        self.cursor.own = gap
+        return n
+
+    def set_low_water(self, uint64_t n):
+        """``read()`` waits until ``n`` bytes are at hand, or what it asked for, a gap or the end.
+
+        1 at first. For those who would rather be woken less often.
+
+        Raises:
+            ValueError: ``n`` is 0, or over the limit of this side.
+        """
+        if not 0 < n <= self.limit:
+            raise ValueError(f"set_low_water({n}): from 1 to the limit, {self.limit}")
+        self.low_water = n
 
     def stop(self):
         """Reads no more of this side: what came and comes is counted, not kept."""

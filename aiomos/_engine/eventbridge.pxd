@@ -38,7 +38,7 @@ cdef class EventBridge:
     cdef Faults faults
     cdef EventMaker maker
     cdef object spawn                   # makes a task other than a flow task; None: flow tasks
-    cdef object clock                   # the pump: call_at() and cancel_call()
+    cdef readonly object clock          # the pump: now_ns(), call_at() and cancel_call()
     cdef object flow_class
     cdef object endpoint_class
     cdef object packet_class

@@ -1,10 +1,11 @@
 """A bounded queue of events."""
 
-from collections.abc import Awaitable
 from typing import Any
+
+from aiomos._engine.task import Parking
 
 class EventQueue:
     ended: bool
     def take(self) -> Any: ...
-    def wait(self) -> Awaitable[None]: ...
+    def wait(self) -> Parking: ...
     def __len__(self) -> int: ...

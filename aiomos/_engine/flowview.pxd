@@ -8,6 +8,7 @@ from aiomos._engine.core cimport Core
 from aiomos._engine.endpoint cimport EndpointBase
 from aiomos._engine.flow cimport Flow
 from aiomos._engine.handler cimport Handler
+from aiomos._engine.task cimport Parking
 from aiomos._engine.taskqueue cimport TaskQueue
 
 
@@ -20,6 +21,7 @@ cdef class FlowBase:
     cdef readonly Handler handler
     cdef FlowBase next_view             # chain of views of one flow
     cdef object task
+    cdef Parking either                 # of who waits for both sides
     cdef list waiters                   # parkings of established() and closed()
     cdef bint linked                    # in the chain of its flow
     cdef public object context          # the user's own

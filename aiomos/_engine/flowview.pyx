@@ -9,6 +9,7 @@ from libc.string cimport memcpy
 import ipaddress
 
 from aiomos._engine import names
+from aiomos._engine.deadline cimport Deadline
 from aiomos._engine.endpoint cimport endpoint_new
 from aiomos._engine.errors import FlowEvicted
 from aiomos._engine.extra cimport Extra, TunnelNote, extra_of
@@ -89,6 +90,38 @@ cdef class FlowBase:
             self.waiters = []
         self.waiters.append(parking)
         return parking
+
+    def _wait_either(self):
+        """Something to await until either side has bytes, a gap or its end; then _part()."""
+        cdef EndpointBase e
+        if self.either is None:
+            self.either = Parking(self.queue)
+        for e in (self.client, self.server):
+            if e._parking is not None and e._parking.waiting():
+                return e._parking       # awaiting it says what is wrong
+        for e in (self.client, self.server):
+            e._parking = self.either
+            e.want = 1
+            e.touched = True
+            if e.cursor.stream != NULL:
+                e.share_limit()
+        return self.either
+
+    def _nap(self):
+        """Something to await that nothing wakes but a deadline."""
+        return Parking(self.queue)
+
+    def _part(self):
+        """The sides have waiters of their own again."""
+        cdef EndpointBase e
+        for e in (self.client, self.server):
+            if e._parking is self.either:
+                e._parking = None
+
+    def _deadline(self, timeout):
+        """A context in which what it is asked of() is awaited so many seconds at most."""
+        events = self.core.events
+        return Deadline(None if events is None else events.clock, timeout)
 
     cdef object datagram(self):
         """(data, time, sender) of the next datagram; None: none is here."""

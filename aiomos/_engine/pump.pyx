@@ -365,6 +365,22 @@ cdef class Pump:
         self.step_tasks()
         return True
 
+    def fire_next(self, limit_ns):
+        """Behind the last frame: goes on to the next call that is due by a time, and makes it.
+
+        False: none is due by then (None: at any time).
+        """
+        due = self.next_call_ns()
+        if due is None or limit_ns is not None and due > limit_ns:
+            return False
+        self.set_now(due)
+        self.queue.pumping = True
+        try:
+            self.fire_timers()
+        finally:
+            self.queue.pumping = False
+        return True
+
     def earliest(self, limit_ns):
         """The earlier of the loop's next timer and the pump's own."""
         own = self.next_call_ns()

@@ -110,6 +110,8 @@ cdef class Reading:
         if parking.waiter is not None and parking.waiting():
             raise RuntimeError("read() called while another coroutine is already waiting for "
                                "incoming data")
+        if parking.too_late:
+            raise TimeoutError("read(): nothing came before its timeout")
         waits = parking_enter(parking)
         if waits is not None:
             Py_INCREF(waits)

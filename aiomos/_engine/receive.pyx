@@ -143,6 +143,7 @@ cdef inline void deliver(CoreState *cs, Flow *f, Text *t, int s) noexcept nogil:
 cdef inline void hand_out(CoreState *cs, Flow *f, Stream *st, Text *t, int s) noexcept nogil:
     delivery_advance(&f.h[s], t.length)
     st.now_ns = cs.stamp
+    st.now_order = cs.frames
     if unlikely(not append(cs, f, st, t, s)):
         cs.counters[C_MEMORY] += t.a.span.length
         delivery_give_up(cs, f, s, t.a.span.length, GAP_MEMORY)

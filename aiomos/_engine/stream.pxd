@@ -34,13 +34,15 @@ cdef struct GapMark:
     uint64_t length
     uint32_t cause            # GAP_*
 
-# When bytes from this position on were delivered (capture stamp).
+# When bytes from this position on were delivered: capture stamp, and after how many frames. The
+# latter orders the bytes of both directions, whatever the capture's clock did.
 cdef struct Stamp:
     uint64_t position
     int64_t time_ns
+    uint64_t order
 
 cdef enum:
-    STAMPS_INLINE = 4
+    STAMPS_INLINE = 2
 
 # Bytes that came early: sequence numbers [seq, seq + length).
 cdef struct Piece:
@@ -72,6 +74,7 @@ cdef struct Stream:
     Stamp *stamps             # NULL: the few in first_stamps
     Stamp first_stamps[STAMPS_INLINE]
     int64_t now_ns            # capture stamp of what is being delivered; set by the caller
+    uint64_t now_order        # and the number of the frame that delivers it
     uint64_t base             # position of the first byte in the buffer
     uint64_t marks_gone       # gap marks that every reader has passed
     uint64_t missing          # bytes in gaps so far
@@ -84,7 +87,8 @@ cdef struct Stream:
     uint32_t marks_size
     uint32_t n_pieces
     uint32_t early            # bytes in pieces
-    uint32_t n_stamps
+    uint32_t n_stamps         # those before stamps_gone are of bytes that every reader has
+    uint32_t stamps_gone
     uint32_t stamps_size
     uint16_t n_marks
     uint16_t flags            # STREAM_*
@@ -122,6 +126,9 @@ cdef void cursor_attach(Cursor *c, Stream *s, uint64_t position, uint64_t missin
 cdef void cursor_detach(Cursor *c) noexcept nogil
 # When the byte n bytes behind the cursor was delivered; only for bytes at hand.
 cdef int64_t cursor_time(const Cursor *c, uint64_t n) noexcept nogil
+# How many bytes from the cursor on, n at most, were delivered together, and when; only for bytes
+# at hand.
+cdef uint64_t cursor_run(const Cursor *c, uint64_t n, Stamp *when) noexcept nogil
 # Whether the reader has met every gap so far: all bytes kept lie in front of it.
 cdef inline bint cursor_clear(const Cursor *c) noexcept nogil:
     return c.own.length == 0 and c.gaps_passed == c.stream.marks_gone + c.stream.n_marks

@@ -65,8 +65,7 @@ cdef inline void drop_buffer(Stream *s) noexcept nogil:
     if s.buffer != NULL:
         pool_put(s.pool, s.buffer, s.size)
         s.buffer = NULL
-    drop_stamps(s)
-    s.n_stamps = 0
+    forget_stamps(s)
     s.size = 0
     s.start = 0
     s.fill = 0
@@ -140,20 +139,27 @@ cdef inline void stamp(Stream *s) noexcept nogil:
     """Notes when the bytes about to be appended came, unless that is as for the last ones."""
     cdef Stamp *at = &s.first_stamps[0] if s.stamps == NULL else s.stamps
     cdef uint32_t n = s.n_stamps
-    if n and at[n - 1].time_ns == s.now_ns:
+    if n and at[n - 1].time_ns == s.now_ns and at[n - 1].order == s.now_order:
         return
     if unlikely(n == (STAMPS_INLINE if s.stamps == NULL else s.stamps_size // sizeof(Stamp))):
         at = more_stamps(s)
         if at == NULL:
             return                   # without memory, times are those of earlier bytes
+        n = s.n_stamps
     at[n].position = s.base + s.fill
     at[n].time_ns = s.now_ns
-    s.n_stamps = n + 1
+    at[n].order = s.now_order
+    s.n_stamps += 1
 
 
 cdef Stamp *more_stamps(Stream *s) noexcept nogil:
+    """Room for one more at least; those of bytes that every reader has are thrown away."""
     cdef uint32_t got = 0
-    cdef Stamp *block = <Stamp *>pool_get(s.pool, (s.n_stamps + 1) * sizeof(Stamp), &got)
+    cdef Stamp *block
+    if s.stamps_gone > s.n_stamps // 2:
+        return pack_stamps(s)
+    pack_stamps(s)
+    block = <Stamp *>pool_get(s.pool, (s.n_stamps + 1) * sizeof(Stamp), &got)
     if block == NULL:
         return NULL
     memcpy(block, stamps_of(s), s.n_stamps * sizeof(Stamp))
@@ -163,31 +169,65 @@ cdef Stamp *more_stamps(Stream *s) noexcept nogil:
     return block
 
 
+cdef inline void forget_stamps(Stream *s) noexcept nogil:
+    drop_stamps(s)
+    s.n_stamps = 0
+    s.stamps_gone = 0
+
+
 cdef inline void drop_stamps(Stream *s) noexcept nogil:
     if s.stamps != NULL:
         pool_put(s.pool, s.stamps, s.stamps_size)
         s.stamps = NULL
 
 
+cdef Stamp *pack_stamps(Stream *s) noexcept nogil:
+    cdef Stamp *at = &s.first_stamps[0] if s.stamps == NULL else s.stamps
+    s.n_stamps -= s.stamps_gone
+    memmove(at, at + s.stamps_gone, s.n_stamps * sizeof(Stamp))
+    s.stamps_gone = 0
+    return at
+
+
+cdef uint32_t stamp_at(const Stream *s, uint64_t position) noexcept nogil:
+    """Which stamp is that of the byte at a position: halving, for many may wait for one reader."""
+    cdef const Stamp *at = stamps_of(s)
+    cdef uint32_t low = s.stamps_gone, high = s.n_stamps, middle
+    while low + 1 < high:
+        middle = low + (high - low) // 2
+        if at[middle].position <= position:
+            low = middle
+        else:
+            high = middle
+    return low
+
+
 cdef int64_t cursor_time(const Cursor *c, uint64_t n) noexcept nogil:
     cdef const Stream *s = c.stream
-    cdef const Stamp *at = stamps_of(s)
-    cdef uint64_t position = c.position + n
-    cdef uint32_t i = 0
-    while i + 1 < s.n_stamps and at[i + 1].position <= position:
-        i += 1
-    return at[i].time_ns if s.n_stamps else s.now_ns
+    if unlikely(s.n_stamps == 0):
+        return s.now_ns
+    return stamps_of(s)[stamp_at(s, c.position + n)].time_ns
 
 
-cdef void trim_stamps(Stream *s) noexcept nogil:
+cdef uint64_t cursor_run(const Cursor *c, uint64_t n, Stamp *when) noexcept nogil:
+    cdef const Stream *s = c.stream
+    cdef uint32_t i
+    if unlikely(s.n_stamps == 0):               # no memory was left for one
+        when.time_ns = s.now_ns
+        when.order = s.now_order
+        return n
+    i = stamp_at(s, c.position)
+    when[0] = stamps_of(s)[i]
+    if i + 1 == s.n_stamps:
+        return n
+    return min(n, stamps_of(s)[i + 1].position - c.position)
+
+
+cdef inline void trim_stamps(Stream *s) noexcept nogil:
     """Forgets the stamps of bytes that every reader has."""
-    cdef Stamp *at = &s.first_stamps[0] if s.stamps == NULL else s.stamps
-    cdef uint32_t gone = 0
-    while gone + 1 < s.n_stamps and at[gone + 1].position <= s.base:
-        gone += 1
-    if gone:
-        s.n_stamps -= gone
-        memmove(at, at + gone, s.n_stamps * sizeof(Stamp))
+    cdef const Stamp *at = stamps_of(s)
+    while s.stamps_gone + 1 < s.n_stamps and at[s.stamps_gone + 1].position <= s.base:
+        s.stamps_gone += 1
 
 
 cdef bint stream_append_bytes(Stream *s, const uint8_t *data, uint32_t length) noexcept nogil:
@@ -310,7 +350,8 @@ cdef uint64_t cut(Stream *s, uint64_t position, uint32_t cause) noexcept nogil:
         s.n_marks -= 1
         gone += s.marks[s.n_marks].length
     s.fill -= <uint32_t>lost
-    while s.n_stamps > 1 and stamps_of(s)[s.n_stamps - 1].position >= position:
+    while (s.n_stamps > s.stamps_gone + 1
+           and stamps_of(s)[s.n_stamps - 1].position >= position):
         s.n_stamps -= 1
     s.missing -= gone
     stream_gap(s, lost + gone, cause)
@@ -462,8 +503,7 @@ cdef inline void emptied(Stream *s) noexcept nogil:
     if likely(s.history == 0):
         drop_buffer(s)
         return
-    drop_stamps(s)
-    s.n_stamps = 0
+    forget_stamps(s)
 
 
 cdef inline void trim_to(Stream *s, uint64_t position) noexcept nogil:
@@ -474,7 +514,7 @@ cdef inline void trim_to(Stream *s, uint64_t position) noexcept nogil:
     s.kept += n
     if s.fill == 0:
         emptied(s)
-    elif s.n_stamps > 1:
+    elif s.n_stamps > s.stamps_gone + 1:
         trim_stamps(s)
 
 

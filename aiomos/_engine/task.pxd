@@ -50,10 +50,12 @@ cdef class Parking:
     # `while not ready: await parking`. May be subclassed; whoever makes one sets `queue`.
     cdef TaskQueue queue
     cdef object waiter                      # the flow task, or an ordinary task's future, or None
+    cdef uint8_t too_late                   # set by a Deadline: waiting here any longer fails
 
     cpdef void wake(self) noexcept
     cpdef bint waiting(self) noexcept
     cdef int refuse_second(self) except -1
+    cdef int refuse_late(self) except -1
     cdef object wait_ordinary(self)
 
 

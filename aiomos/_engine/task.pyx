@@ -390,6 +390,8 @@ cdef class Parking:
             raise StopIteration                 # bare: no exception object is made
         if self.waiter is not None:
             self.refuse_second()
+        if self.too_late:
+            self.refuse_late()
         self.waiter = <FlowTask>stepping
         (<FlowTask>stepping).waits_on = self
         return PARKED
@@ -397,6 +399,8 @@ cdef class Parking:
     cdef object wait_ordinary(self):
         if self.waiter is not None:
             self.refuse_second()
+        if self.too_late:
+            self.refuse_late()
         self.waiter = self.queue.loop.create_future()
         return self.waiter.__await__()
 
@@ -406,6 +410,9 @@ cdef class Parking:
             raise RuntimeError(f"{task_method()}() called while another coroutine is "
                                "already waiting for incoming data")
         return 0
+
+    cdef int refuse_late(self) except -1:
+        raise TimeoutError(f"{task_method()}(): nothing came before its timeout")
 
 
 cdef inline bint task_context_entered(FlowTask task) noexcept:

@@ -32,14 +32,14 @@ ENGINE_LAYERS: dict[str, str] = {
     "protocol": "state stats life icmp strays shed fragments admit repeats delivery receive urgent"
     " checks closing handshake tcp udp flowfilters",
     "core": "core",
-    "bridge": "source probe taskface taskqueue task reading packet statsview handler facts endpoint flowview"
+    "bridge": "source probe taskface taskqueue task reading deadline packet statsview handler facts endpoint flowview"
     " faults packethooks overlimit feed eventmake eventqueue eventrun subscription eventbridge pump",
     "test hooks": "_testing _resume _check _fuzzheaders _fuzzframes _fuzz",
 }
 #: What users read.
 PYTHON_LAYERS: dict[str, str] = {
     "vocabulary": "events _options _tunnel _kinds _functions",
-    "objects": "_stats _community_id _endpoint _eventstream _flow _packet _summary _progress",
+    "objects": "_stats _community_id _separators _reader _endpoint _eventstream _messages _scope _flow _packet _summary _progress",
     "declarations": "_app _inflight _replay_loop",
     "runner": "_runner _loader flows",
     "public names": "__init__",

@@ -47,6 +47,9 @@ class FrameDriver:
     def now_ns(self) -> int:
         return self.now
 
+    def fire_next(self, limit_ns: int | None) -> bool:
+        return False
+
     def set_now(self, ns: int) -> None:
         assert ns >= self.now
         self.now = ns

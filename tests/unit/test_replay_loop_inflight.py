@@ -61,6 +61,9 @@ class Ticks:
     def now_ns(self) -> int:
         return self.now
 
+    def fire_next(self, limit_ns: int | None) -> bool:
+        return False
+
     def set_now(self, ns: int) -> None:
         self.now = ns
 

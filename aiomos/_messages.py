@@ -1,0 +1,126 @@
+"""Both directions of a connection in causal order, as turns: who speaks, until the other does."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING
+
+from aiomos._reader import END, GAP
+from aiomos.events import Gap, Message
+
+if TYPE_CHECKING:
+    from aiomos._endpoint import Endpoint
+    from aiomos._flow import Flow
+
+
+class _Turn:
+    """What one side has said so far."""
+
+    __slots__ = ("last_time", "offset", "parts", "side", "size", "time")
+
+    def __init__(self, side: str, offset: int, time: float) -> None:
+        self.side = side
+        self.offset = offset
+        self.time = self.last_time = time
+        self.parts: list[bytes] = []
+        self.size = 0
+
+    def add(self, data: bytes, time: float) -> None:
+        self.parts.append(data)
+        self.size += len(data)
+        self.last_time = time
+
+    def message(self, *, more: bool) -> Message:
+        data = b"".join(self.parts)
+        return Message(self.side, data, self.offset, self.time, self.last_time, more)
+
+
+class Conversation:
+    """One pass over both sides of a flow; where it stands is in the cursors of the two ends."""
+
+    def __init__(self, flow: Flow, limit: int, timeout: float | None) -> None:
+        self._flow = flow
+        self._ends = {"client": flow.client, "server": flow.server}
+        self._limit = limit
+        self._timeout = timeout
+        self._turn: _Turn | None = None
+
+    async def messages(self) -> AsyncIterator[Message | Gap]:
+        """Turns to the end of both sides, each when the other side spoke, or as pieces."""
+        while True:
+            if (side := self._at_gap()) is not None:
+                if self._turn is not None and self._turn.side == side:
+                    yield self._flush(more=True)
+                if gap := self._pass_gap(self._ends[side]):
+                    yield gap
+            elif (side := self._speaker()) is not None:
+                if self._turn is not None and self._turn.side != side:
+                    yield self._flush(more=False)
+                if self._take(side):
+                    yield self._flush(more=True)
+            elif all(end._blocked() == END for end in self._ends.values()):
+                break
+            elif not await self._more():
+                yield self._flush(more=True)
+        if self._turn is not None:
+            yield self._flush(more=False)
+        for end in self._ends.values():
+            end._take_chunk()  # raises what ended the flow, if that was no orderly end
+
+    def _at_gap(self) -> str | None:
+        for side, end in self._ends.items():
+            if not end._here() and end._blocked() == GAP:
+                return side
+        return None
+
+    def _pass_gap(self, end: Endpoint) -> Gap | None:
+        if end.yields_gaps and (gap := end._pass_gap()):
+            return Gap(*gap)
+        if end.skips_gaps:
+            end._pass_gap()
+        else:
+            end._take_chunk()  # raises GapError
+        return None
+
+    def _speaker(self) -> str | None:
+        """Whose next byte was received before the other's; None: nobody's is at hand."""
+        client, server = self._flow.client._order, self._flow.server._order
+        if client is None:
+            return None if server is None else "server"
+        return "client" if server is None or client < server else "server"
+
+    def _take(self, side: str) -> bool:
+        """Adds what came together to the turn; whether that is as much as is kept of one."""
+        data, offset, time = self._ends[side]._take_chunk()  # type: ignore[misc]
+        if self._turn is None:
+            self._turn = _Turn(side, offset, time)
+        self._turn.add(data, time)
+        return self._turn.size >= self._limit
+
+    def _flush(self, *, more: bool) -> Message:
+        turn, self._turn = self._turn, None
+        assert turn is not None
+        return turn.message(more=more)
+
+    async def _more(self) -> bool:
+        """Waits for either side; False: that took too long, but there is something to give."""
+        try:
+            if self._timeout is None:
+                await self._flow._wait_either()
+                return True
+            with self._flow._deadline(self._timeout) as deadline:
+                while not self._anything():
+                    await deadline.of(self._flow._wait_either())
+        except TimeoutError:
+            if self._turn is None:
+                raise
+            return False
+        finally:
+            self._flow._part()
+        return True
+
+    def _anything(self) -> bool:
+        ends = self._ends.values()
+        return any(end._here() or end._blocked() == GAP for end in ends) or all(
+            end._blocked() == END for end in ends
+        )
