@@ -64,9 +64,7 @@ class Endpoint(StreamReading):
             while not self._here() and not self._blocked():
                 await self._wait()
 
-    async def peek(
-        self, n: int, at: int | None = None, *, timeout: float | None = None
-    ) -> bytes:
+    async def peek(self, n: int, at: int | None = None, *, timeout: float | None = None) -> bytes:
         """Up to ``n`` bytes without consuming them, from stream offset ``at`` on.
 
         Waits until they are there, or a gap or the end makes that impossible; then fewer are

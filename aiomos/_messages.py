@@ -91,7 +91,9 @@ class Conversation:
 
     def _take(self, side: str) -> bool:
         """Adds what came together to the turn; whether that is as much as is kept of one."""
-        data, offset, time = self._ends[side]._take_chunk()  # type: ignore[misc]
+        piece = self._ends[side]._take_chunk()
+        assert piece  # the speaker has something to say
+        data, offset, time = piece
         if self._turn is None:
             self._turn = _Turn(side, offset, time)
         self._turn.add(data, time)

@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
+    from collections.abc import Coroutine, Generator
 
     from aiomos._flow import Flow
 
@@ -33,7 +33,7 @@ class FlowScope(asyncio.TaskGroup):
         self._watcher = asyncio.get_running_loop().create_task(self._watch())
         return self
 
-    async def __aexit__(
+    async def __aexit__(  # type: ignore[override]  # True where the flow's end ended the block
         self,
         kind: type[BaseException] | None,
         error: BaseException | None,
@@ -57,7 +57,7 @@ class FlowScope(asyncio.TaskGroup):
 
     def create_task(
         self,
-        coro: Coroutine[Any, Any, _T],
+        coro: Generator[Any, None, _T] | Coroutine[Any, Any, _T],
         *,
         name: str | None = None,
         context: Context | None = None,

@@ -314,7 +314,7 @@ cdef class EndpointBase(EndFacts):
             self.cursor.stream.flags &= ~<uint16_t>STREAM_UNREAD
 
     def _take_chunk(self):
-        """(data, offset, time) of bytes that came together; b"" at the end; None: await _parking."""
+        """(data, offset, time) of bytes that came together; b"" at the end; None: nothing yet."""
         cdef Stamp when
         cdef uint64_t here = 0
         if not self.pass_gaps(&here):
