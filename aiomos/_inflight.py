@@ -328,7 +328,7 @@ class WorkingLoop(asyncio.SelectorEventLoop):
         future.add_done_callback(lambda _: self.in_flight.end(operation))
         return future
 
-    async def shutdown_default_executor(self, timeout: float | None = None) -> None:  # noqa: ASYNC109
+    async def shutdown_default_executor(self, timeout: float | None = None) -> None:
         """As in asyncio; `timeout` (ignored before Python 3.12) is in real seconds here."""
         limit = () if timeout is None or sys.version_info < (3, 12) else (timeout,)
         with self.in_flight.hold("executor shutdown", patience=limit[0] if limit else math.inf):
