@@ -27,7 +27,9 @@ from aiomos._engine.errors import (
 )
 from aiomos._engine.source import MemorySource, Source, Writer, open_files
 from aiomos._flow import Flow, FlowKey
+from aiomos._live import flow_tasks
 from aiomos._packet import Packet
+from aiomos._rules import CallNext
 from aiomos._runner import Engine, replay, run
 from aiomos._stats import EndpointStats, FlowStats
 from aiomos._summary import Summary
@@ -68,6 +70,7 @@ __all__ = [
     "Anomaly",
     "App",
     "AppError",
+    "CallNext",
     "Chunk",
     "CloseReason",
     "ConfigError",
@@ -115,6 +118,7 @@ __all__ = [
     "WindowUpdate",
     "Writer",
     "ZeroWindow",
+    "flow_tasks",
     "open_files",
     "replay",
     "run",

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from typing import Any, Literal, TypeAlias, TypeVar
-
-import attrs
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, TypeVar
 
 from aiomos._engine.errors import AppError, ConfigError
-from aiomos._flow import Flow
-from aiomos._functions import is_coroutine_function, must_take_events
+from aiomos._functions import is_coroutine_function, must_take_events, name_of
 from aiomos._kinds import hooks_of, kinds_of
 from aiomos._options import (
     Deliver,
@@ -19,93 +16,40 @@ from aiomos._options import (
     Overlap,
     Sides,
     Start,
-    check_limit,
     number_of,
     prefixes_of,
 )
-from aiomos._packet import Packet
+from aiomos._rules import (
+    EventHandler,
+    EventRule,
+    EveryHandler,
+    EveryRule,
+    FlowHandler,
+    FlowRule,
+    Lifespan,
+    Middleware,
+    PacketHandler,
+    PacketRule,
+)
 from aiomos.events import Event
-
-FlowHandler: TypeAlias = Callable[[Flow], Awaitable[object]]
-PacketHandler: TypeAlias = Callable[[Packet], object]
-EventHandler: TypeAlias = Callable[..., object]
-EveryHandler: TypeAlias = Callable[[], Awaitable[object]]
-Lifespan: TypeAlias = Callable[["App"], AsyncIterator[object]]
 
 _F = TypeVar("_F", bound=FlowHandler)
 _P = TypeVar("_P", bound=PacketHandler)
 _E = TypeVar("_E", bound=EveryHandler)
 _O = TypeVar("_O", bound=EventHandler)
 _L = TypeVar("_L", bound=Lifespan)
-
-
-def _one_of(_: object, attribute: attrs.Attribute[str], value: str) -> None:
-    number_of(attribute.name, value)
-
-
-def _limit(_: object, attribute: attrs.Attribute[int], value: int) -> None:
-    check_limit(value)
-
-
-@attrs.frozen
-class FlowRule:
-    """One ``@app.tcp`` or ``@app.udp``: which flows, which handler, how it reads."""
-
-    function: FlowHandler
-    protocol: Literal["tcp", "udp"]
-    filter: str | None = None
-    start: str = attrs.field(default="established", validator=_one_of)
-    sides: str = attrs.field(default="both", validator=_one_of)
-    on_gap: str = attrs.field(default="raise", validator=_one_of)
-    on_full: str = attrs.field(default="gap", validator=_one_of)
-    limit: int = attrs.field(default=65536, validator=_limit)
-    deliver: str = attrs.field(default="arrival", validator=_one_of)
-    #: None: what the app says.
-    overlap: str | None = attrs.field(default=None, validator=attrs.validators.optional(_one_of))
-
-    @property
-    def name(self) -> str:
-        """Name of the handler, for people."""
-        return getattr(self.function, "__qualname__", repr(self.function))
-
-
-@attrs.frozen
-class PacketRule:
-    """One ``@app.packet``."""
-
-    function: PacketHandler
-    filter: str | None
-    is_coroutine: bool
-
-
-@attrs.frozen
-class EventRule:
-    """One ``@app.on``: kinds and hooks as the engine's bits."""
-
-    function: EventHandler
-    kinds: int
-    hooks: int
-    filter: str | None
-    is_coroutine: bool
-
-
-@attrs.frozen
-class EveryRule:
-    """One ``@app.every``; the period in seconds."""
-
-    function: EveryHandler
-    seconds: float
+_M = TypeVar("_M", bound=Middleware)
 
 
 def _must_be_coroutine(function: object, where: str) -> None:
     if not is_coroutine_function(function):
-        name = getattr(function, "__qualname__", repr(function))
+        name = name_of(function)
         raise AppError(f"{where}: {name} is no coroutine function; write 'async def {name}(...)'")
 
 
 def _must_be_generator(function: object) -> None:
     if not inspect.isasyncgenfunction(function):
-        name = getattr(function, "__qualname__", repr(function))
+        name = name_of(function)
         raise AppError(
             f"@app.lifespan: {name} is no async generator; write 'async def' with one yield"
         )
@@ -150,6 +94,8 @@ class App:
         self.event_rules: list[EventRule] = []
         self.every_rules: list[EveryRule] = []
         self.lifespans: list[Lifespan] = []
+        self.middlewares: list[Middleware] = []
+        self.mounts: list[tuple[str | None, App]] = []
         #: What the lifespan yielded, while the app runs.
         self.state: Any = None
 
@@ -297,6 +243,65 @@ class App:
         self.lifespans.append(function)
         return function
 
+    def middleware(self, function: _M) -> _M:
+        """Run ``async def middleware(flow, call_next)`` around every handler of flows.
+
+        ``await call_next(flow)`` runs what is inside: the next middleware, at last the handler.
+        The first declared is the outermost; those of an app stand around the handlers of the
+        apps mounted in it too.
+
+        >>> import time
+        >>> import aiomos
+        >>> app = aiomos.App()
+        >>> @app.middleware
+        ... async def timed(flow: aiomos.Flow, call_next: aiomos.CallNext) -> None:
+        ...     began = time.perf_counter()
+        ...     try:
+        ...         await call_next(flow)
+        ...     finally:
+        ...         print(flow.key, time.perf_counter() - began)
+
+        Raises:
+            AppError: it is no coroutine function, or takes other arguments.
+        """
+        _must_be_coroutine(function, "@app.middleware")
+        _must_take(function, "flow", "call_next")
+        self.middlewares.append(function)
+        return function
+
+    def mount(self, filter: str | None, other: App) -> None:
+        """Run another app's handlers too, on what passes both this filter and theirs.
+
+        Its middlewares stand around its own handlers, inside this app's; its lifespans are entered
+        behind this app's, with the other app as their argument. What is declared in it later counts
+        as well.
+
+        >>> import aiomos
+        >>> web, app = aiomos.App(), aiomos.App()
+        >>> @web.tcp("port 80")
+        ... async def requests(flow: aiomos.Flow) -> None: ...
+        >>> app.mount("net 10.0.0.0/8", web)
+
+        Raises:
+            AppError: it is no app.
+            ConfigError: it has a table of overlap policies by prefix: those belong to the app that
+                is run.
+        """
+        _must_be_filter(filter, "mount")
+        if not isinstance(other, App):
+            raise AppError(f"mount: {name_of(other)} is no aiomos.App; wrap a handler in one")
+        if other.prefixes:
+            raise ConfigError("mount: give App(overlap={prefix: policy}) to the app that is run")
+        self.mounts.append((filter, other))
+
+
+def _must_take(function: Callable[..., object], *names: str) -> None:
+    try:
+        inspect.signature(function).bind(*names)
+    except TypeError:
+        name = name_of(function)
+        raise AppError(f"write 'async def {name}({', '.join(names)})'") from None
+
 
 def _must_be_filter(filter: object, name: str) -> None:
     """Says what to do when a decorator was used without parentheses."""
@@ -318,5 +323,5 @@ def as_app(thing: object) -> App:
         app = App()
         app.tcp()(thing)  # type: ignore[type-var]  # a coroutine function: just checked
         return app
-    name = getattr(thing, "__qualname__", repr(thing))
+    name = name_of(thing)
     raise AppError(f"{name} is neither an aiomos.App nor a coroutine function")

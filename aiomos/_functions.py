@@ -15,6 +15,11 @@ def is_coroutine_function(function: object) -> bool:
     )
 
 
+def name_of(function: object) -> str:
+    """Name of a function, for people."""
+    return getattr(function, "__qualname__", repr(function))
+
+
 def must_take_events(function: Callable[..., object], where: str) -> bool:
     """Whether a function for events is a coroutine function.
 
@@ -23,7 +28,7 @@ def must_take_events(function: Callable[..., object], where: str) -> bool:
     """
     is_coroutine = is_coroutine_function(function)
     wanted = ("flow", "event") if is_coroutine else ("flow", "event", "packet")
-    name = getattr(function, "__qualname__", repr(function))
+    name = name_of(function)
     try:
         inspect.signature(function).bind(*wanted)
     except ValueError:  # a builtin that does not say

@@ -13,7 +13,8 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequen
 from types import TracebackType
 from typing import Any, Literal, Self, TypeAlias
 
-from aiomos._app import App, EveryRule, FlowRule, as_app
+from aiomos._app import App, as_app
+from aiomos._drivers import Driver, driver_of
 from aiomos._endpoint import Endpoint
 from aiomos._engine import names
 from aiomos._engine.core import Core
@@ -21,14 +22,19 @@ from aiomos._engine.errors import ConfigError, SourceError
 from aiomos._engine.filters import FrameFilter
 from aiomos._engine.flowfilters import FilterSet
 from aiomos._engine.handler import Handler
-from aiomos._engine.pump import Cycle, Pump
+from aiomos._engine.pump import Pump
 from aiomos._engine.source import Source, Writer, open_files
 from aiomos._engine.taskqueue import TaskQueue
 from aiomos._flow import Flow
 from aiomos._kinds import WORDS
+from aiomos._live import serving
+from aiomos._mount import Declarations, declared
 from aiomos._options import number_of
 from aiomos._packet import Packet
 from aiomos._replay_loop import ReplayLoop
+from aiomos._reports import report_failure
+from aiomos._rules import FlowRule
+from aiomos._stalls import StallDetector
 from aiomos._summary import Summary
 
 log = logging.getLogger("aiomos")
@@ -37,7 +43,6 @@ Path: TypeAlias = str | os.PathLike[str]
 Tasks: TypeAlias = Literal["engine", "asyncio"]
 
 _GC_THRESHOLD = 50_000
-_IDLE_POLL = 0.002  # seconds between looks at a live source that has no descriptor
 _CANCEL_ROUNDS = 100
 
 
@@ -55,6 +60,8 @@ class Engine:
         linger: seconds that handlers get after the end of the traffic.
         burst: most frames taken at once, 1 to 64.
         budget: most steps of handlers between two bursts; None: as many as there are.
+        stall: seconds after which a handler that has not given the core back is named in a
+            warning, with the line that it is at; None: never.
         options: engine limits and timeouts, see :data:`aiomos._engine.options.DEFAULTS`.
 
     Raises:
@@ -74,6 +81,7 @@ class Engine:
         linger: float = 1.0,
         burst: int = 64,
         budget: int | None = None,
+        stall: float | None = 0.1,
         **options: Any,
     ) -> None:
         if tasks not in ("engine", "asyncio"):
@@ -94,11 +102,14 @@ class Engine:
         self._linger = linger
         self._burst = burst
         self._budget = budget
+        self._stall = stall
+        self._stalls: StallDetector | None = None
         self._pump: Pump | None = None
         self._handlers: list[Handler] = []
         self._spawned: set[asyncio.Task[Any]] = set()
         self._stop: asyncio.Event | None = None
-        self._driver: _Driver | None = None
+        self._driver: Driver | None = None
+        self.loop: asyncio.AbstractEventLoop | None = None  # that it serves on
 
     async def __aenter__(self) -> Self:
         return self
@@ -121,18 +132,23 @@ class Engine:
     async def serve(self, app: App | Callable[[Flow], Any]) -> Summary:
         """Run an app until the source ends or :meth:`stop` is called; what it came to."""
         app = as_app(app)
+        wanted = declared(app)
         if self._pump is not None:
             raise ConfigError("an engine serves once; make another one")
-        loop = asyncio.get_running_loop()
+        self.loop = loop = asyncio.get_running_loop()
         self._stop = asyncio.Event()
-        self._pump = pump = self._make_pump(app, loop)
+        self._pump = pump = self._make_pump(wanted, loop)
+        serving.add(self)
         async with contextlib.AsyncExitStack() as stack:
+            stack.callback(serving.discard, self)
             stack.callback(self._detach)
-            for lifespan in app.lifespans:
-                app.state = await stack.enter_async_context(_entered(lifespan(app)))
-            self._driver = driver = _driver(pump, loop, self._stop, self._linger)
+            for owner, lifespan in wanted.lifespans:
+                owner.state = await stack.enter_async_context(_entered(lifespan(owner)))
+            self._driver = driver = driver_of(pump, loop, self._stop, self._linger)
             stack.callback(driver.close)
-            tickers = [driver.ticker(rule) for rule in app.every_rules]
+            if self._stall:
+                self._stalls = stack.enter_context(StallDetector(pump.queue, self._stall))
+            tickers = [driver.ticker(rule) for rule in wanted.every_rules]
             stack.push_async_callback(_cancel_all, tickers)
             try:
                 await driver.until_end()
@@ -164,8 +180,7 @@ class Engine:
         """Handlers that are still there after the linger, or when the run broke off."""
         pump = self._pump
         assert pump is not None
-        tasks: list[Any] = [*pump.queue.tasks(), *self._spawned]
-        for task in tasks:
+        for task in self.flow_tasks():
             task.cancel("the run is over")
         for _ in range(_CANCEL_ROUNDS):
             if not self._alive():
@@ -173,18 +188,23 @@ class Engine:
             await asyncio.sleep(0)
         log.warning("%d handlers go on after they were cancelled: abandoned", self._alive())
 
+    def flow_tasks(self) -> list[asyncio.Task[Any]]:
+        """Tasks of handlers that have not ended, those of flows in order of birth."""
+        tasks: list[Any] = self._pump.queue.tasks() if self._pump else []
+        return [*tasks, *self._spawned]
+
     def _alive(self) -> int:
         return (self._pump.queue.alive if self._pump else 0) + len(self._spawned)
 
     # ---- making the pump ---------------------------------------------------------------------
 
-    def _make_pump(self, app: App, loop: asyncio.AbstractEventLoop) -> Pump:
-        filters = FilterSet()
-        if app.statistics:
+    def _make_pump(self, wanted: Declarations, loop: asyncio.AbstractEventLoop) -> Pump:
+        filters, app = FilterSet(), wanted.apps[0]
+        if wanted.statistics:
             self.core.keep_statistics()
         self.core.set_prefixes(app.prefixes)
-        self._handlers = [_handler(app, rule) for rule in app.flow_rules]
-        for rule in app.flow_rules:
+        self._handlers = [_handler(app, rule) for rule in wanted.flow_rules]
+        for rule in wanted.flow_rules:
             filters.add(rule.protocol, rule.filter)
         return Pump(
             self.core,
@@ -197,14 +217,14 @@ class Engine:
             frame_filter=self._filter,
             writer=self._write,
             spawn=self._spawn if self._tasks == "asyncio" else None,
-            on_failure=_report,
+            on_failure=report_failure,
             packet_handlers=[
                 (FrameFilter(r.filter) if r.filter else None, r.function, r.is_coroutine, Packet)
-                for r in app.packet_rules
+                for r in wanted.packet_rules
             ],
             packet_class=Packet,
             event_rules=[
-                (r.kinds, r.hooks, r.function, r.is_coroutine, r.filter) for r in app.event_rules
+                (r.kinds, r.hooks, r.function, r.is_coroutine, r.filter) for r in wanted.event_rules
             ],
             event_words=WORDS,
             burst=self._burst,
@@ -250,6 +270,7 @@ class Engine:
             message=self.source.message,
             turn_limit=replay.turn_limit if replay else 0,
             io_expired=replay.patience_expired if replay else 0,
+            stalls=self._stalls.count if self._stalls else 0,
         )
 
 
@@ -274,21 +295,6 @@ def _handler(app: App, rule: FlowRule) -> Handler:
     )
 
 
-def _report(flow: Flow | None, error: BaseException, name: str) -> None:
-    """A function of the app raised: say where, and go on without it."""
-    if flow is None:
-        log.error("handler %s failed", name, exc_info=error)
-        return
-    log.error(
-        "handler %s failed on %r at client offset %d, server offset %d",
-        name,
-        flow,
-        flow.client.offset,
-        flow.server.offset,
-        exc_info=error,
-    )
-
-
 @contextlib.asynccontextmanager
 async def _entered(generator: AsyncIterator[object]) -> AsyncIterator[object]:
     """A lifespan: up to its yield, then the rest."""
@@ -303,202 +309,6 @@ async def _cancel_all(tasks: list[asyncio.Task[Any]]) -> None:
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
-
-
-def _name(function: object) -> str:
-    return getattr(function, "__qualname__", repr(function))
-
-
-# ---- who drives the pump ----------------------------------------
-
-
-class _Driver:
-    """What replay loops and other loops have in common."""
-
-    def __init__(
-        self, pump: Pump, loop: asyncio.AbstractEventLoop, stop: asyncio.Event, linger: float
-    ) -> None:
-        self.pump = pump
-        self.loop = loop
-        self.stop = stop
-        self.linger_seconds = linger
-        self.failed = 0  # times that an every handler raised
-        pump.queue.on_runnable = self._runnable
-
-    def close(self) -> None:
-        """Lets go of loop and pump."""
-        self.pump.queue.on_runnable = None
-
-    def _runnable(self) -> None:
-        self.loop.call_soon(self.pump.step_tasks)
-
-    def ticker(self, rule: EveryRule) -> asyncio.Task[Any]:
-        """The task behind one ``@app.every``."""
-        return self.loop.create_task(self._tick(rule), name=f"every {rule.seconds:g} s")
-
-    async def _tick(self, rule: EveryRule) -> None:
-        due = self.now()
-        while True:
-            due = max(due + rule.seconds, self.now())
-            await self.sleep_until(due)
-            try:
-                await rule.function()
-            except Exception as error:
-                self.failed += 1
-                log.error("%s failed", _name(rule.function), exc_info=error)
-
-    def now(self) -> float:
-        raise NotImplementedError
-
-    async def sleep_until(self, when: float) -> None:
-        raise NotImplementedError
-
-    async def until_end(self) -> None:
-        raise NotImplementedError
-
-    async def linger(self, alive: Callable[[], int]) -> None:
-        """Up to linger seconds for handlers to end by themselves."""
-        deadline = self.loop.time() + self.linger_seconds
-        while alive() and (left := deadline - self.loop.time()) > 0:
-            await asyncio.sleep(min(left, 0.01))
-
-
-def _driver(
-    pump: Pump, loop: asyncio.AbstractEventLoop, stop: asyncio.Event, linger: float
-) -> _Driver:
-    if isinstance(loop, ReplayLoop):
-        return _Replaying(pump, loop, stop, linger)
-    return _Attached(pump, loop, stop, linger)
-
-
-class _Replaying(_Driver):
-    """On the project's own loop, which asks the pump for work when it has none (capture time)."""
-
-    loop: ReplayLoop
-
-    def __init__(self, pump: Pump, loop: ReplayLoop, stop: asyncio.Event, linger: float) -> None:
-        super().__init__(pump, loop, stop, linger)
-        self._end = asyncio.Event()
-        loop.on_exhausted = self._end.set
-        loop.driver = pump
-
-    def close(self) -> None:
-        super().close()
-        self.loop.on_exhausted = None
-
-    def now(self) -> float:
-        return self.loop.time()
-
-    async def sleep_until(self, when: float) -> None:
-        await asyncio.sleep(when - self.loop.time())
-
-    async def until_end(self) -> None:
-        ends = [self.loop.create_task(e.wait()) for e in (self._end, self.stop)]
-        ours: set[asyncio.Task[Any]] = {*ends}
-        if (mine := asyncio.current_task(self.loop)) is not None:
-            ours.add(mine)
-        self.loop.own_tasks |= ours  # our waiting holds no capture time
-        try:
-            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            self.loop.own_tasks -= ours
-            for task in ends:
-                task.cancel()
-        if not self._end.is_set():
-            await self._close_flows()
-
-    async def _close_flows(self) -> None:
-        """From a callback of the loop: inside a task, no flow task could be stepped."""
-        closed = self.loop.create_future()
-
-        def close() -> None:
-            self.pump.close_flows(names.CLOSE_REASONS.index("SHUTDOWN"))
-            closed.set_result(None)
-
-        self.loop.call_soon(close)
-        await closed
-
-
-class _Attached(_Driver):
-    """On somebody else's loop: a callback a burst; engine timers run on capture time."""
-
-    def __init__(
-        self, pump: Pump, loop: asyncio.AbstractEventLoop, stop: asyncio.Event, linger: float
-    ) -> None:
-        super().__init__(pump, loop, stop, linger)
-        self._end: asyncio.Future[None] = loop.create_future()
-        self._timer: asyncio.Handle | None = None
-        self._warn = not pump.source.live
-
-    def close(self) -> None:
-        super().close()
-        if self._timer is not None:
-            self._timer.cancel()
-
-    def now(self) -> float:
-        return self.pump.now_ns() / 1e9
-
-    async def sleep_until(self, when: float) -> None:
-        woken = self.loop.create_future()
-
-        def wake() -> None:
-            if not woken.done():
-                woken.set_result(None)
-
-        entry = self.pump.call_at(round(when * 1e9), wake)
-        try:
-            await woken
-        finally:
-            self.pump.cancel_call(entry)
-
-    async def linger(self, alive: Callable[[], int]) -> None:
-        """The capture's clock runs on first, from timer to timer; then handlers get real time."""
-        deadline_ns = self.pump.now_ns() + round(self.linger_seconds * 1e9)
-        while alive() and await self._fire_next(deadline_ns):
-            await asyncio.sleep(0)
-        await super().linger(alive)
-
-    async def _fire_next(self, deadline_ns: int) -> bool:
-        """From a callback of the loop: inside a task, no flow task could be stepped."""
-        fired: asyncio.Future[bool] = self.loop.create_future()
-        self.loop.call_soon(lambda: fired.set_result(self.pump.fire_next(deadline_ns)))
-        return await fired
-
-    def _turn(self) -> None:
-        """One cycle, then the loop's turn."""
-        try:
-            came_to = self.pump.turn()
-        except BaseException as error:
-            self._finish(error)
-            return
-        if self.stop.is_set():
-            self.pump.close_flows(names.CLOSE_REASONS.index("SHUTDOWN"))
-            self._finish(None)
-        elif came_to == Cycle.CYCLE_END:
-            self._finish(None)
-        elif came_to == Cycle.CYCLE_EMPTY:
-            self._timer = self.loop.call_later(_IDLE_POLL, self._turn)
-        else:
-            self._timer = self.loop.call_soon(self._turn)
-        if self._warn and self.pump.queue.foreign_waiters:
-            self._warn = False
-            log.warning(
-                "a handler waits for asyncio while a capture is replayed on a loop with its own "
-                "clock: the replay goes on meanwhile; aiomos.replay() keeps capture time"
-            )
-
-    def _finish(self, error: BaseException | None) -> None:
-        self._timer = None
-        if self._end.done():
-            return
-        if error is None:
-            self._end.set_result(None)
-        else:
-            self._end.set_exception(error)
-
-    async def until_end(self) -> None:
-        self._timer = self.loop.call_soon(self._turn)  # behind the first step of the tickers
-        await self._end
 
 
 # ---- with a loop of their own ----------------------------------------

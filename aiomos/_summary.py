@@ -25,6 +25,7 @@ class Summary:
         message: what the source said at its end, "" if nothing.
         turn_limit: turns of the loop that were cut short (a handler that never waits).
         io_expired: operations that held capture time for longer than the patience.
+        stalls: times that a handler kept the core for longer than ``stall=``.
     """
 
     received: int = 0
@@ -39,6 +40,7 @@ class Summary:
     message: str = ""
     turn_limit: int = 0
     io_expired: int = 0
+    stalls: int = 0
 
     @property
     def malformed(self) -> int:
@@ -83,6 +85,7 @@ class Summary:
             "time stamps that jumped": count("clock_jumps", 0),
             "turns cut short: a handler never waits": self.turn_limit,
             "operations outlasted --io-patience": self.io_expired,
+            "times that a handler blocked the core": self.stalls,
         }
         lines = [f"{n} {what}" for what, n in said.items() if n]
         if self.malformed:

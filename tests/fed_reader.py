@@ -18,6 +18,7 @@ from typing import Any
 from craft import CLIENT, FIN, PSH, START, Talk
 
 import aiomos
+from aiomos._mount import declared
 
 
 class FedReader:
@@ -39,7 +40,7 @@ class FedReader:
 
         self._loop = loop or asyncio.get_event_loop()
         self._engine = aiomos.Engine(self._source)
-        self._pump = self._engine._make_pump(app, self._loop)
+        self._pump = self._engine._make_pump(declared(app), self._loop)
         self._talk.handshake()
         self._look()
 

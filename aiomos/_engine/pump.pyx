@@ -95,6 +95,7 @@ cdef class Pump:
     cdef int cycle(self, int64_t due_ns) except -1:
         """One burst of frames before due_ns, and everything that follows from it."""
         self.queue.pumping = True
+        self.queue.steps += 1
         try:
             if self.over_limit.sides:
                 self.over_limit.judge_all()

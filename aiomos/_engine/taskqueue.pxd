@@ -17,6 +17,7 @@ cdef class TaskQueue:
     cdef TaskLink live              # the ring of all that were born and have not ended
 
     cdef readonly Py_ssize_t foreign_waiters    # live tasks that wait for foreign futures
+    cdef readonly uint64_t steps        # made so far; and cycles of the pump: that it goes on
     cdef readonly uint64_t born
     cdef readonly uint64_t ended
     cdef public bint debug          # loop.get_debug() at creation: tasks register from birth

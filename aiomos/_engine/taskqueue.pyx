@@ -99,6 +99,7 @@ cdef class TaskQueue:
     cdef int step_next(self) except -1:
         cdef TaskFace task = <TaskFace>self.pop()
         Py_DECREF(task)
+        self.steps += 1
         task.advance(None)
         return 0
 
@@ -117,6 +118,11 @@ cdef class TaskQueue:
             found.append(<TaskFace>link.task)
             link = link.next
         return found
+
+    @property
+    def current(self):
+        """The task that is being stepped, or None; may be asked from another thread."""
+        return <object>self.stepping if self.stepping != NULL else None
 
     @property
     def alive(self):

@@ -40,8 +40,8 @@ ENGINE_LAYERS: dict[str, str] = {
 PYTHON_LAYERS: dict[str, str] = {
     "vocabulary": "events _options _tunnel _kinds _functions",
     "objects": "_stats _community_id _separators _reader _endpoint _eventstream _messages _scope _flow _packet _summary _progress",
-    "declarations": "_app _inflight _replay_loop",
-    "runner": "_runner _loader flows",
+    "declarations": "_rules _app _mount _inflight _replay_loop",
+    "runner": "_reports _stalls _live _drivers _runner _loader flows",
     "public names": "__init__",
     "command line": "cli __main__",
 }

@@ -1,0 +1,207 @@
+"""Who drives the pump: the project's own replay loop, or a callback on somebody else's."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from aiomos._engine import names
+from aiomos._engine.pump import Cycle, Pump
+from aiomos._functions import name_of
+from aiomos._replay_loop import ReplayLoop
+from aiomos._rules import EveryRule
+
+log = logging.getLogger("aiomos")
+
+IDLE_POLL = 0.002  # seconds between looks at a live source that has no descriptor
+
+
+class Driver:
+    """What replay loops and other loops have in common."""
+
+    def __init__(
+        self, pump: Pump, loop: asyncio.AbstractEventLoop, stop: asyncio.Event, linger: float
+    ) -> None:
+        self.pump = pump
+        self.loop = loop
+        self.stop = stop
+        self.linger_seconds = linger
+        self.failed = 0  # times that an every handler raised
+        pump.queue.on_runnable = self._runnable
+
+    def close(self) -> None:
+        """Lets go of loop and pump."""
+        self.pump.queue.on_runnable = None
+
+    def _runnable(self) -> None:
+        self.loop.call_soon(self.pump.step_tasks)
+
+    def ticker(self, rule: EveryRule) -> asyncio.Task[Any]:
+        """The task behind one ``@app.every``."""
+        return self.loop.create_task(self._tick(rule), name=f"every {rule.seconds:g} s")
+
+    async def _tick(self, rule: EveryRule) -> None:
+        due = self.now()
+        while True:
+            due = max(due + rule.seconds, self.now())
+            await self.sleep_until(due)
+            try:
+                await rule.function()
+            except Exception as error:
+                self.failed += 1
+                log.error("%s failed", name_of(rule.function), exc_info=error)
+
+    def now(self) -> float:
+        raise NotImplementedError
+
+    async def sleep_until(self, when: float) -> None:
+        raise NotImplementedError
+
+    async def until_end(self) -> None:
+        raise NotImplementedError
+
+    async def linger(self, alive: Callable[[], int]) -> None:
+        """Up to linger seconds for handlers to end by themselves."""
+        deadline = self.loop.time() + self.linger_seconds
+        while alive() and (left := deadline - self.loop.time()) > 0:
+            await asyncio.sleep(min(left, 0.01))
+
+
+def driver_of(
+    pump: Pump, loop: asyncio.AbstractEventLoop, stop: asyncio.Event, linger: float
+) -> Driver:
+    if isinstance(loop, ReplayLoop):
+        return Replaying(pump, loop, stop, linger)
+    return Attached(pump, loop, stop, linger)
+
+
+class Replaying(Driver):
+    """On the project's own loop, which asks the pump for work when it has none (capture time)."""
+
+    loop: ReplayLoop
+
+    def __init__(self, pump: Pump, loop: ReplayLoop, stop: asyncio.Event, linger: float) -> None:
+        super().__init__(pump, loop, stop, linger)
+        self._end = asyncio.Event()
+        loop.on_exhausted = self._end.set
+        loop.driver = pump
+
+    def close(self) -> None:
+        super().close()
+        self.loop.on_exhausted = None
+
+    def now(self) -> float:
+        return self.loop.time()
+
+    async def sleep_until(self, when: float) -> None:
+        await asyncio.sleep(when - self.loop.time())
+
+    async def until_end(self) -> None:
+        ends = [self.loop.create_task(e.wait()) for e in (self._end, self.stop)]
+        ours: set[asyncio.Task[Any]] = {*ends}
+        if (mine := asyncio.current_task(self.loop)) is not None:
+            ours.add(mine)
+        self.loop.own_tasks |= ours  # our waiting holds no capture time
+        try:
+            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            self.loop.own_tasks -= ours
+            for task in ends:
+                task.cancel()
+        if not self._end.is_set():
+            await self._close_flows()
+
+    async def _close_flows(self) -> None:
+        """From a callback of the loop: inside a task, no flow task could be stepped."""
+        closed = self.loop.create_future()
+
+        def close() -> None:
+            self.pump.close_flows(names.CLOSE_REASONS.index("SHUTDOWN"))
+            closed.set_result(None)
+
+        self.loop.call_soon(close)
+        await closed
+
+
+class Attached(Driver):
+    """On somebody else's loop: a callback a burst; engine timers run on capture time."""
+
+    def __init__(
+        self, pump: Pump, loop: asyncio.AbstractEventLoop, stop: asyncio.Event, linger: float
+    ) -> None:
+        super().__init__(pump, loop, stop, linger)
+        self._end: asyncio.Future[None] = loop.create_future()
+        self._timer: asyncio.Handle | None = None
+        self._warn = not pump.source.live
+
+    def close(self) -> None:
+        super().close()
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def now(self) -> float:
+        return self.pump.now_ns() / 1e9
+
+    async def sleep_until(self, when: float) -> None:
+        woken = self.loop.create_future()
+
+        def wake() -> None:
+            if not woken.done():
+                woken.set_result(None)
+
+        entry = self.pump.call_at(round(when * 1e9), wake)
+        try:
+            await woken
+        finally:
+            self.pump.cancel_call(entry)
+
+    async def linger(self, alive: Callable[[], int]) -> None:
+        """The capture's clock runs on first, from timer to timer; then handlers get real time."""
+        deadline_ns = self.pump.now_ns() + round(self.linger_seconds * 1e9)
+        while alive() and await self._fire_next(deadline_ns):
+            await asyncio.sleep(0)
+        await super().linger(alive)
+
+    async def _fire_next(self, deadline_ns: int) -> bool:
+        """From a callback of the loop: inside a task, no flow task could be stepped."""
+        fired: asyncio.Future[bool] = self.loop.create_future()
+        self.loop.call_soon(lambda: fired.set_result(self.pump.fire_next(deadline_ns)))
+        return await fired
+
+    def _turn(self) -> None:
+        """One cycle, then the loop's turn."""
+        try:
+            came_to = self.pump.turn()
+        except BaseException as error:
+            self._finish(error)
+            return
+        if self.stop.is_set():
+            self.pump.close_flows(names.CLOSE_REASONS.index("SHUTDOWN"))
+            self._finish(None)
+        elif came_to == Cycle.CYCLE_END:
+            self._finish(None)
+        elif came_to == Cycle.CYCLE_EMPTY:
+            self._timer = self.loop.call_later(IDLE_POLL, self._turn)
+        else:
+            self._timer = self.loop.call_soon(self._turn)
+        if self._warn and self.pump.queue.foreign_waiters:
+            self._warn = False
+            log.warning(
+                "a handler waits for asyncio while a capture is replayed on a loop with its own "
+                "clock: the replay goes on meanwhile; aiomos.replay() keeps capture time"
+            )
+
+    def _finish(self, error: BaseException | None) -> None:
+        self._timer = None
+        if self._end.done():
+            return
+        if error is None:
+            self._end.set_result(None)
+        else:
+            self._end.set_exception(error)
+
+    async def until_end(self) -> None:
+        self._timer = self.loop.call_soon(self._turn)  # behind the first step of the tickers
+        await self._end

@@ -1,0 +1,113 @@
+"""Who blocks the core: a thread that looks on, and names the line.
+
+A handler that computes for long, or calls something that blocks, stops all other flows of its
+core. asyncio says so afterwards, in debug mode, of a callback; this says it while it lasts, and
+where.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import linecache
+import logging
+import sys
+import sysconfig
+import threading
+from types import FrameType, TracebackType
+from typing import TYPE_CHECKING, Any
+
+from aiomos._functions import name_of
+from aiomos._reports import OURS
+
+if TYPE_CHECKING:
+    from aiomos._engine.taskqueue import TaskQueue
+
+log = logging.getLogger("aiomos")
+
+#: Looks in the time after which a stall is one.
+_LOOKS = 4
+#: Where code lies that nobody would mend: Python's own library, and packages.
+_LIBRARIES = tuple({sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib")})
+
+
+class StallDetector:
+    """``with StallDetector(queue, seconds) as stalls:`` in the core's thread.
+
+    Watches the steps of flow tasks, the functions that the pump calls, and ordinary tasks that keep
+    the loop. Each stall is told once, while it lasts. Code that never gives the interpreter up (an
+    endless regular expression) is told when it has.
+    """
+
+    def __init__(self, queue: TaskQueue, seconds: float) -> None:
+        self.count = 0
+        self._queue = queue
+        self._seconds = seconds
+        self._core = threading.get_ident()
+        self._done = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="aiomos stalls", daemon=True)
+
+    def __enter__(self) -> StallDetector:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._done.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        step, looks = -1, 0
+        while not self._done.wait(self._seconds / _LOOKS):
+            now = self._queue.steps
+            looks = looks + 1 if now == step else 0
+            step = now
+            if looks == _LOOKS:
+                self._look()
+
+    def _look(self) -> None:
+        """Nothing went on for the whole time: says so, if it was code of the user's."""
+        frame = sys._current_frames().get(self._core)
+        task = self._queue.current or asyncio.tasks._current_tasks.get(  # type: ignore[attr-defined]
+            self._queue.loop
+        )
+        if frame is None or (task is None and not self._in_a_function(frame)):
+            return
+        self.count += 1
+        log.warning(
+            "%s has blocked the core for more than %g s: %s",
+            "a function" if task is None else _described(task),
+            self._seconds,
+            _place(frame),
+        )
+
+    def _in_a_function(self, frame: FrameType) -> bool:
+        """Whether the pump is in a function of the app's, not in the source or a select()."""
+        return self._queue.pumping and not frame.f_code.co_filename.startswith(OURS)
+
+
+def _described(task: Any) -> str:
+    coro = task.get_coro()
+    flow = getattr(task, "flow", None)
+    on = f" on {flow!r}" if flow is not None else ""
+    return f"handler {name_of(coro)}{on}" if flow is not None else f"task {name_of(coro)}"
+
+
+def _place(frame: FrameType) -> str:
+    """File, line and text of the innermost frame outside libraries, and what it is waiting in."""
+    theirs: FrameType | None = frame
+    while theirs is not None and _is_library(theirs):
+        theirs = theirs.f_back
+    shown = theirs or frame
+    file, line = shown.f_code.co_filename, shown.f_lineno
+    text = linecache.getline(file, line).strip()
+    inside = "" if shown is frame else f" (in {frame.f_code.co_qualname})"
+    return f"{file}:{line} in {shown.f_code.co_name}: {text}{inside}"
+
+
+def _is_library(frame: FrameType) -> bool:
+    file = frame.f_code.co_filename
+    return file.startswith((OURS, "<frozen", *_LIBRARIES))
