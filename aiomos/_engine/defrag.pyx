@@ -39,6 +39,10 @@ cdef void defrag_clear(Defrag *d) noexcept nogil:
             leave(d, d.oldest[six], COUNT_UNFINISHED)
 
 
+cdef bint defrag_shed(Defrag *d) noexcept nogil:
+    return shed(d, NULL)
+
+
 cdef void defrag_expire(Defrag *d, int64_t now) noexcept nogil:
     cdef int six
     for six in range(2):
