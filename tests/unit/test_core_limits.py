@@ -376,8 +376,12 @@ def test_memory_short_datagrams_in_fragments_go_before_anything_of_a_flow():
     counters = driver.counters()
     assert counters["shed_fragment_bytes"] > 0
     assert counters["fragment_shed"] * 1000 < counters["shed_fragment_bytes"]
-    assert not [n for n in counters if n.startswith("evicted") or n in ("shed_early_bytes",
-                "memory_refused", "fragment_refused")]
+    assert not [
+        n
+        for n in counters
+        if n.startswith("evicted")
+        or n in ("shed_early_bytes", "memory_refused", "fragment_refused")
+    ]
     assert max(held) <= BUDGET
     rest = ethernet(ipv4(b"last", protocol=17, ident=1499, fragment=1000 >> 3))
     driver.input(rest, START + SECOND)

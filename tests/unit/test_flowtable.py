@@ -133,8 +133,9 @@ def test_any_order_of_adding_and_unlinking_is_as_a_dictionary(seed):
 
 
 @pytest.mark.parametrize("seed", UNLUCKY, ids=lambda seed: f"{seed[0]:x}")
-@pytest.mark.parametrize("ends", [CLIENT_PORTS, SERVER_PORTS, CLIENTS],
-                         ids=["client-ports", "server-ports", "clients"])
+@pytest.mark.parametrize(
+    "ends", [CLIENT_PORTS, SERVER_PORTS, CLIENTS], ids=["client-ports", "server-ports", "clients"]
+)
 def test_ports_and_addresses_that_follow_each_other_are_scattered_whatever_the_seed(ends, seed):
     """What scans and new connections look like. Half a full index of random places needs half a
     step an entry."""

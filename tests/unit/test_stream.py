@@ -317,7 +317,7 @@ def test_forget_moves_no_more_than_it_gives_back(stream):
     """Else many calls could cost more than what came."""
     reader = behind_a_slow_reader(stream, 1000, 9000)
     assert stream.forget() == 0
-    assert stream.behind == 1808      # as before: the last 8 kB, read or not
+    assert stream.behind == 1808  # as before: the last 8 kB, read or not
     assert stream.read(reader) == [b"u" * 9000]
 
 
