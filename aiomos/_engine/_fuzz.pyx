@@ -221,6 +221,7 @@ cdef class Player:
         cdef unsigned i
         if m.n == 0:
             return
+        self.core.relieve()             # no work of frames: so much at the most, once a burst
         self.work -= work_so_far()
         self.core.prepare(m.frames, m.n)
         self.work += work_so_far()
