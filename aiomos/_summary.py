@@ -79,7 +79,8 @@ class Summary:
             "handshakes refused: max_embryonic": count("embryonic_full", 0),
             "flows refused: memory short": count("memory_full", 0),
             "flows given up for others": count("evicted_embryonic", 0) + count("evicted_idle", 0),
-            "bytes given up, memory short": count("shed_early_bytes", 0)
+            "bytes given up, memory short": count("shed_fragment_bytes", 0)
+            + count("shed_early_bytes", 0)
             + count("shed_reader_bytes", 0),
             "events lost: coroutines did not take them (EventsLost)": count("events_lost", 0),
             "time stamps that jumped": count("clock_jumps", 0),

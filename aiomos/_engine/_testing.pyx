@@ -31,8 +31,9 @@ from aiomos._engine.state cimport (HOOK_FLOW_START, RECORD_CLOSE, RECORD_ESTABLI
                                    Record, records_full)
 from aiomos._engine.stream cimport (STREAM_EOF, Cursor, GapMark, Span, Stream, cursor_attach,
                                     cursor_available, cursor_consume, cursor_data, cursor_detach,
-                                    cursor_gap, cursor_pass_gap, stream_append, stream_cut,
-                                    stream_drop, stream_end, stream_gap, stream_new)
+                                    cursor_gap, cursor_pass_gap, stream_append,
+                                    stream_behind_from, stream_cut, stream_drop, stream_end,
+                                    stream_forget, stream_gap, stream_new)
 from aiomos._engine.tcpopt cimport TcpOptions, tcpopt_parse
 from aiomos._engine.timers cimport (Wheel, wheel_arm, wheel_disarm, wheel_init, wheel_pop,
                                     wheel_start)
@@ -323,6 +324,15 @@ cdef class TableHook:
         return {"linked": self.table.linked, "live": self.table.live, "high": self.table.high,
                 "slots": self.table.mask + 1, "refused": self.table.refused}
 
+    def steps(self):
+        """From the homes of all entries of the index to where they stand."""
+        cdef const FlowTable *t = &self.table
+        cdef uint32_t i, steps = 0
+        for i in range(t.mask + 1):
+            if t.slots[i].index:
+                steps += (i - (t.slots[i].hash & t.mask)) & t.mask
+        return steps
+
 
 # ---- streams -----------------------------------------------------------------------------
 
@@ -396,6 +406,18 @@ cdef class StreamHook:
 
     def cut(self, uint64_t position):
         return stream_cut(self.stream, position)
+
+    def keep(self, uint32_t history):
+        """So many bytes stay behind readers."""
+        self.stream.history = history
+
+    def forget(self):
+        return stream_forget(self.stream)
+
+    @property
+    def behind(self):
+        """First offset at which an old byte is known."""
+        return stream_behind_from(self.stream)
 
     def flag(self, uint16_t flags):
         self.stream.flags |= flags

@@ -53,7 +53,7 @@ cdef enum:
     COUNT_TOO_LARGE = 6
     COUNT_TOO_MANY = 7
     COUNT_REFUSED = 8         # no memory in the core's budget
-    COUNT_SHED = 9            # the oldest, to stay within the budget of fragments
+    COUNT_SHED = 9            # the oldest: their budget was reached, or the core's memory is short
     COUNT_TIMEOUT = 10
     COUNT_UNFINISHED = 11     # when the traffic ended
     DEFRAG_COUNTERS = 12
@@ -123,6 +123,8 @@ cdef void defrag_free(Defrag *d) noexcept nogil
 # Takes a packet with WIRE_FRAGMENT; *notes are NOTE_*, *found its datagram when it is whole.
 cdef int defrag_add(Defrag *d, const Packet *p, uint64_t tag, int64_t now, uint32_t *notes,
                     Datagram **found) noexcept nogil
+# Gives up the datagram that began first; False: there is none.
+cdef bint defrag_shed(Defrag *d) noexcept nogil
 # Lets go of datagrams whose time is over.
 cdef void defrag_expire(Defrag *d, int64_t now) noexcept nogil
 cdef inline uint32_t defrag_size(const Datagram *g) noexcept nogil:

@@ -4,6 +4,7 @@ from libc.string cimport memcmp, memcpy, memset
 
 from aiomos._engine.be cimport put16, raw32, raw64
 from aiomos._engine.checksum cimport checksum_of
+from aiomos._engine.flowkey cimport place_of
 from aiomos._engine.intrinsics cimport aio_mum, unlikely
 from aiomos._engine.pool cimport pool_get_fragment as pool_get, pool_put_fragment as pool_put
 from aiomos._engine.shim cimport aio_frame_copy
@@ -38,6 +39,10 @@ cdef void defrag_clear(Defrag *d) noexcept nogil:
             leave(d, d.oldest[six], COUNT_UNFINISHED)
 
 
+cdef bint defrag_shed(Defrag *d) noexcept nogil:
+    return shed(d, NULL)
+
+
 cdef void defrag_expire(Defrag *d, int64_t now) noexcept nogil:
     cdef int six
     for six in range(2):
@@ -66,8 +71,7 @@ cdef inline void key_of(FragmentKey *key, const Packet *p, uint64_t tag) noexcep
 cdef inline uint32_t hash_of(const FragmentKey *key, const KeySeed *seed) noexcept nogil:
     cdef uint64_t x = aio_mum(key.source[0] ^ seed.a, key.source[1] ^ seed.b)
     cdef uint64_t y = aio_mum(key.destination[0] ^ seed.c, key.destination[1] ^ seed.d)
-    cdef uint64_t h = aio_mum(x ^ key.ident ^ seed.b, y ^ key.tag ^ seed.a)
-    return <uint32_t>(h ^ (h >> 32))
+    return place_of(aio_mum(x ^ key.ident ^ seed.b, y ^ key.tag ^ seed.a))
 
 
 cdef Datagram *find(const Defrag *d, const FragmentKey *key, uint32_t hash) noexcept nogil:

@@ -44,6 +44,7 @@ COUNTERS = (
     "icmp_errors",
     "bad_checksum",
     "duplicates",
+    "shed_fragment_bytes",
 )
 
 #: Of reassembly (defrag.pxd).

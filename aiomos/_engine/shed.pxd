@@ -1,9 +1,9 @@
 """What gives way when a bound is reached: order, and what it costs, in one place.
 
 A table of flows that is full takes another only by giving one up. Memory that runs short is
-relieved in steps, from what is missed least to what is missed most: history, handshakes,
-slow readers, idle flows; and then new flows are refused, if that is the policy. Everything
-here is bounded work, and every step has its counter (docs/limits.md).
+relieved in steps, from what is missed least to what is missed most: history, fragments,
+handshakes, slow readers, idle flows; and then new flows are refused, if that is the policy.
+Everything here is bounded work, and every step has its counter (docs/limits.md).
 """
 from aiomos._engine.state cimport CoreState
 from aiomos._engine.wire cimport Packet
@@ -14,6 +14,7 @@ cdef enum:
     SHED_PROMOTIONS = 128     # flows that turn out to be proven, moved to their list on the way
     SHED_CROWD = 4            # a quarter of the table is a crowd
     SHED_FLOWS = 64           # given up in one step of relief
+    SHED_DATAGRAMS = 1024     # given up in one step of relief
     SHED_SIDES = 1024         # entries walked in one step of relief
     SHED_LEAST = 4096         # bytes a side must hold to be worth cutting
 

@@ -3,6 +3,7 @@ from libc.stdint cimport uint32_t, uint64_t
 
 from aiomos._engine.assembler cimport asm_truncate
 from aiomos._engine.closing cimport tcp_close
+from aiomos._engine.defrag cimport defrag_shed
 from aiomos._engine.flow cimport (FLOW_CLOSED, FLOW_DATA, FLOW_UNLINKED, Flow, LIST_CLOSED,
                                   LIST_EMBRYONIC, LIST_OPEN, LIST_UNPROVEN)
 from aiomos._engine.flowtable cimport LISTED_SHIFT, FlowTable, table_first, table_list
@@ -11,7 +12,8 @@ from aiomos._engine.limits cimport CLOSE_EVICTED, PROTO_TCP, SYN
 from aiomos._engine.pool cimport pool_held, pool_trim
 from aiomos._engine.state cimport (C_EMBRYONIC_FULL, C_EVICTED_EMBRYONIC, C_EVICTED_IDLE,
                                    C_EVICTED_LINGERING, C_MEMORY_FULL, C_SHED_EARLY,
-                                   C_SHED_HISTORY, C_SHED_READERS, C_TABLE_FULL, records_full)
+                                   C_SHED_FRAGMENTS, C_SHED_HISTORY, C_SHED_READERS, C_TABLE_FULL,
+                                   records_full)
 from aiomos._engine.stream cimport Stream, stream_forget, stream_shed
 
 
@@ -211,6 +213,16 @@ cdef void shed_lingering(CoreState *cs) noexcept nogil:
         flow_forget(cs, f)
 
 
+cdef void shed_fragments(CoreState *cs) noexcept nogil:
+    """Datagrams that are not whole, the oldest first: to a flow one of them is a packet lost. A
+    flood of fragments costs no conversation more than that."""
+    cdef uint64_t before = cs.defrag.bytes
+    for _ in range(SHED_DATAGRAMS):
+        if enough(cs, 0) or not defrag_shed(&cs.defrag):
+            break
+    cs.counters[C_SHED_FRAGMENTS] += before - cs.defrag.bytes
+
+
 cdef void shed_side(CoreState *cs, Flow *f, int side) noexcept nogil:
     """What nobody has read of a side is given up, and what came early is forgotten: it is sent
     again, or becomes a gap."""
@@ -243,6 +255,7 @@ cdef void shed_relieve(CoreState *cs) noexcept nogil:
         cs.pool.tight = False
         return
     shed_history(cs)
+    shed_fragments(cs)
     coming = shed_flows(cs, True)
     if not enough(cs, coming):
         shed_readers(cs)

@@ -107,7 +107,8 @@ cdef enum:
     C_ICMP_ERRORS = 40        # that quote a packet of a flow
     C_BAD_CHECKSUM = 41       # packets that nobody received: not let in
     C_DUPLICATES = 42         # copies of a packet taken a moment ago (option dedup)
-    COUNTERS = 43
+    C_SHED_FRAGMENTS = 43     # bytes of datagrams that were not whole given up, memory being short
+    COUNTERS = 44
 
 # CoreState.checks (admit.pxd)
 cdef enum:

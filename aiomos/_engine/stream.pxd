@@ -116,7 +116,7 @@ cdef const uint8_t *stream_behind(const Stream *s, uint64_t offset) noexcept nog
 # Throws away delivered bytes from position on: one slow_reader gap. Their number.
 cdef uint64_t stream_cut(Stream *s, uint64_t position) noexcept nogil
 
-# Gives back a buffer that holds nothing but history. Bytes given back.
+# Gives back history, and room that bytes no reader has taken do not need. Bytes given back.
 cdef uint32_t stream_forget(Stream *s) noexcept nogil
 # Throws away what no reader has taken: one `memory` gap, its buffer given back. Their number.
 cdef uint64_t stream_shed(Stream *s) noexcept nogil

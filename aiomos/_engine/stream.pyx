@@ -322,10 +322,31 @@ cdef uint64_t stream_cut(Stream *s, uint64_t position) noexcept nogil:
 
 cdef uint32_t stream_forget(Stream *s) noexcept nogil:
     cdef uint32_t size = s.size
-    if s.fill or s.buffer == NULL:
-        return 0
-    drop_buffer(s)
+    if s.fill:
+        return shrink(s)
+    if s.buffer != NULL:
+        drop_buffer(s)
     return size
+
+
+cdef uint32_t shrink(Stream *s) noexcept nogil:
+    """Bytes that wait for their reader go into a smaller block, without the history in front of
+    them. What is moved is never more than what is given back."""
+    cdef uint8_t *block
+    cdef uint32_t got = 0, freed
+    if s.size <= FIRST_BUFFER or s.fill > s.size // 2:
+        return 0
+    block = <uint8_t *>pool_get(s.pool, max(s.fill, <uint32_t>FIRST_BUFFER), &got)
+    if block == NULL:
+        return 0
+    memcpy(block, s.buffer + s.start, s.fill)
+    pool_put(s.pool, s.buffer, s.size)
+    freed = s.size - got
+    s.buffer = block
+    s.size = got
+    s.start = 0
+    s.kept = 0
+    return freed
 
 
 cdef uint64_t stream_shed(Stream *s) noexcept nogil:

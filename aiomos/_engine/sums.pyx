@@ -5,6 +5,7 @@ from libc.string cimport memset
 
 from aiomos._engine.be cimport be16, raw32, raw64
 from aiomos._engine.checksum cimport checksum_right, sum_bytes, sum_fold, swap16, swap32
+from aiomos._engine.flowkey cimport place_of
 from aiomos._engine.intrinsics cimport aio_mum
 from aiomos._engine.limits cimport PROTO_TCP
 from aiomos._engine.shim cimport (AIO_CSUM_BAD, AIO_CSUM_UNKNOWN, AIO_DIR_OUT, aio_frame, aio_seg)
@@ -137,7 +138,7 @@ cdef Judged *slot_of(Sums *s, const Packet *p, Judged *who) noexcept nogil:
     else:
         who.address = [raw64(src), raw64(src + 8)]
     h = aio_mum(who.address[0] ^ s.seed.a, who.address[1] ^ s.seed.b)
-    return &s.judged[(h ^ h >> 32) & (JUDGED_SLOTS - 1)]
+    return &s.judged[place_of(h) & (JUDGED_SLOTS - 1)]
 
 
 cdef inline bint is_for(const Judged *slot, const Judged *who) noexcept nogil:

@@ -245,6 +245,7 @@ def holes() -> Iterator[tuple[str, Script]]:
     yield "acked_unseen", acked_unseen()
     yield "full_store", full_store()
     yield "little_memory", little_memory()
+    yield from short_memory()
     yield "behind_fin", behind_fin()
     yield "in_segments", overlaps(Script().link(Link.ETHERNET, cut=60).open()).close_both()
 
@@ -276,6 +277,26 @@ def little_memory() -> Script:
         s.open(pair).run(0, 64, pair=pair, size=100, apart=5).segment(1, pair=pair)
         s.segment(1, 3000, pair=pair).segment(0, 1, pair=pair, at=-100, unit=8).wait(250)
     return s.close_both(1)
+
+
+def short_memory() -> Iterator[tuple[str, Script]]:
+    """Budgets that are relieved between bursts: what goes first, with and without readers."""
+    for name, head in (("", PICKUP), ("_unread", PICKUP | Head.READ_LATE)):
+        s = Script(head | Head.LITTLE_MEMORY, burst=8, memory=4)
+        for n in range(120):
+            s.hold().segment(0, 1200, flags="A").fragment(n % 3, 9 + n, later=SAME)
+        yield f"short_fragments{name}", s.fragment(40).segment(1)
+        s = Script(head | Head.LITTLE_MEMORY, burst=8, memory=5)
+        for pair in range(7):
+            s.open(pair).segment(0, 3000, pair=pair, at=1)
+        for n in range(70):
+            s.segment(n & 1, 3000, pair=n % 7)
+        yield f"short_streams{name}", s.segment(0, 10, at=-90).wait(2000).close_both()
+        s = Script(head | Head.LITTLE_MEMORY, burst=4, start=0, memory=4)
+        for n in range(40):
+            s.open(n % 7, numbers=(n % 8, 0), without="SA A", syn_data=1000)
+        s.run(0, 256, size=90, ports=True, later=LATER)
+        yield f"short_flows{name}", s.open(3, numbers=(1, 1)).segment(0, 900, pair=3)
 
 
 def behind_fin() -> Script:

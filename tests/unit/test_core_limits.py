@@ -361,6 +361,59 @@ def test_memory_short_history_goes_before_anything_that_is_missed():
     assert_idle(driver)
 
 
+def test_memory_short_datagrams_in_fragments_go_before_anything_of_a_flow():
+    """A flood of first fragments: oldest first, and all that it costs conversations is nothing."""
+    driver = CoreDriver(memory=BUDGET)
+    talk = talk_to(driver, 1)
+    talk.handshake()
+    talk.skip(CLIENT, 10)
+    talk.c(b"e" * 5000)
+    held = []
+    for number in range(1500):
+        part = ethernet(ipv4(b"f" * 1000, protocol=17, ident=number, fragment=0x2000))
+        driver.input(part, START + SECOND)
+        held.append(driver.usage()["memory_held"])
+    counters = driver.counters()
+    assert counters["shed_fragment_bytes"] > 0
+    assert counters["fragment_shed"] * 1000 < counters["shed_fragment_bytes"]
+    assert not [
+        n
+        for n in counters
+        if n.startswith("evicted")
+        or n in ("shed_early_bytes", "memory_refused", "fragment_refused")
+    ]
+    assert max(held) <= BUDGET
+    rest = ethernet(ipv4(b"last", protocol=17, ident=1499, fragment=1000 >> 3))
+    driver.input(rest, START + SECOND)
+    assert driver.counters()["reassembled"] == 1
+    assert_idle(driver)
+
+
+def test_memory_short_history_in_front_of_unread_bytes_goes_too():
+    """Readers that stop in the midst of a stream: what is known of its past goes, no byte of theirs."""
+    driver = CoreDriver(memory=BUDGET, listen=["Retransmission"])
+    talks = open_flows(driver, 50)
+    for talk in talks:
+        talk.c(b"r" * 7000)
+    driver.reading = False
+    for talk in talks:
+        talk.c(b"u" * 1000)
+    assert "shed_history_bytes" not in driver.counters()
+    for number in range(500, 504):
+        talk = talk_to(driver, number, at=START + SECOND)
+        talk.handshake()
+        for _ in range(20):
+            talk.c(b"h" * 1000)
+    counters = driver.counters()
+    assert counters["shed_history_bytes"] > 0
+    assert not [name for name in counters if name.startswith(("evicted", "shed_r", "shed_e"))]
+    driver.reading = True
+    driver.close_all()
+    said = [log.data(CLIENT) for log in driver.flows]
+    assert said == [b"x" + b"r" * 7000 + b"u" * 1000] * 50 + [b"h" * 20_000] * 4
+    assert_idle(driver)
+
+
 def test_memory_short_early_bytes_go_before_idle_flows():
     driver = CoreDriver(memory=BUDGET)
     for number in range(200):

@@ -280,3 +280,55 @@ def test_cut_behind_the_end_does_nothing(stream):
     assert stream.cut(2) == 0
     assert stream.cut(100) == 0
     assert stream.read(reader) == [b"ab"]
+
+
+# ---- memory short ----
+
+
+def behind_a_slow_reader(stream, read, unread):
+    """Bytes that one reader has taken, kept as history, and bytes that it has not."""
+    reader = stream.attach()
+    stream.keep(8192)
+    stream.append(b"r" * read)
+    stream.append(b"u" * unread)
+    assert stream.read(reader, read) == [b"r" * read]
+    return reader
+
+
+def test_forget_gives_back_the_history_in_front_of_unread_bytes(stream):
+    reader = behind_a_slow_reader(stream, 7000, 1000)
+    before = stream.counts()["used"]
+    assert stream.behind == 0
+    freed = stream.forget()
+    assert freed == before - stream.counts()["used"] == 16384 - 2048
+    assert stream.behind == 7000
+    assert stream.read(reader) == [b"u" * 1000]
+
+
+def test_forget_goes_on_where_it_was_when_more_comes(stream):
+    reader = behind_a_slow_reader(stream, 7000, 1000)
+    stream.forget()
+    stream.append(b"m" * 5000)
+    assert stream.read(reader) == [b"u" * 1000 + b"m" * 5000]
+    assert stream.offset(reader) == 13_000
+
+
+def test_forget_moves_no_more_than_it_gives_back(stream):
+    """Else many calls could cost more than what came."""
+    reader = behind_a_slow_reader(stream, 1000, 9000)
+    assert stream.forget() == 0
+    assert stream.behind == 1808  # as before: the last 8 kB, read or not
+    assert stream.read(reader) == [b"u" * 9000]
+
+
+def test_forget_leaves_a_small_buffer(stream):
+    behind_a_slow_reader(stream, 1000, 10)
+    assert [stream.forget(), stream.behind] == [0, 0]
+
+
+def test_forget_without_memory_for_the_smaller_block_changes_nothing():
+    stream = StreamHook(budget=16384 + 256)
+    reader = behind_a_slow_reader(stream, 7000, 1000)
+    assert stream.forget() == 0
+    assert [stream.behind, stream.read(reader)] == [0, [b"u" * 1000]]
+    stream.drop()
