@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import weakref
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
-if TYPE_CHECKING:
-    from aiomos._runner import Engine
+
+class Serving(Protocol):
+    """An engine."""
+
+    loop: asyncio.AbstractEventLoop | None
+
+    def flow_tasks(self) -> list[asyncio.Task[Any]]:
+        """Tasks of its handlers."""
+
 
 #: Those that serve, of all loops.
-serving: weakref.WeakSet[Engine] = weakref.WeakSet()
+serving: weakref.WeakSet[Serving] = weakref.WeakSet()
 
 
 def flow_tasks(loop: asyncio.AbstractEventLoop | None = None) -> set[asyncio.Task[Any]]:

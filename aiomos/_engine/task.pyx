@@ -93,6 +93,7 @@ cdef class FlowTask(TaskFace):
         """A step asked for by the loop; ``error`` is thrown into the coroutine."""
         if not self.queue.enter(self):
             return self.soon(error)
+        self.queue.steps += 1
         try:
             return self.advance(error)
         finally:

@@ -138,7 +138,7 @@ def test_mount_of_something_else_is_an_app_error(tasks):
 
     with pytest.raises(aiomos.AppError, match=r"handler is no aiomos\.App"):
         aiomos.App().mount(None, handler)
-    with pytest.raises(aiomos.AppError, match="write @app.mount"):
+    with pytest.raises(aiomos.ConfigError, match="a filter is a string"):
         aiomos.App().mount(aiomos.App(), "port 80")
 
 
