@@ -19,6 +19,7 @@ from aiomos._options import (
     Overlap,
     Sides,
     Start,
+    Urgent,
     check_limit,
     number_of,
     prefixes_of,
@@ -62,6 +63,8 @@ class FlowRule:
     deliver: str = attrs.field(default="arrival", validator=_one_of)
     #: None: what the app says.
     overlap: str | None = attrs.field(default=None, validator=attrs.validators.optional(_one_of))
+    #: None: what the engine's option says.
+    urgent: str | None = attrs.field(default=None, validator=attrs.validators.optional(_one_of))
 
     @property
     def name(self) -> str:
@@ -162,6 +165,7 @@ class App:
         on_gap: OnGap = "raise",
         deliver: Deliver = "arrival",
         overlap: Overlap | None = None,
+        urgent: Urgent | None = None,
         limit: int = 65536,
         on_full: OnFull = "gap",
         inline: Literal[False] = False,
@@ -181,6 +185,10 @@ class App:
                 besides, their receiver acknowledged them, so that until then copies compete.
             overlap: of differing copies of a byte, which one is kept: ``"first"``, ``"last"``,
                 or as a system does (``"linux"``, ``"windows"``, ...); None: as the app says.
+            urgent: what becomes of a byte that the sender announces as urgent: it stays in its
+                place (``"inline"``), is no part of the stream (``"oob"``), becomes a
+                :class:`Gap` (``"gap"``), or its whole segment does (``"drop"``); None: as the
+                engine's option of that name says, ``"inline"`` by default.
             limit: bytes kept a side while the handler does not read, as in asyncio.
             on_full: beyond the limit, one gap (``"gap"``), or the side is read no more
                 (``"stop"``, ``"detach"``).
@@ -202,6 +210,7 @@ class App:
                     *(function, "tcp", filter, start, sides, on_gap, on_full, limit),
                     deliver=deliver,
                     overlap=overlap,
+                    urgent=urgent,
                 )
             )
             return function

@@ -7,10 +7,12 @@ from aiomos._engine.eventbridge import EventBridge
 from aiomos._engine.handler import Handler
 
 class FlowBase:
-    client: Any
-    server: Any
     handler: Handler
     context: Any
+    @property
+    def client(self) -> Any: ...
+    @property
+    def server(self) -> Any: ...
     def bypass(self) -> None: ...
     @property
     def _events(self) -> EventBridge | None: ...

@@ -44,6 +44,7 @@ COUNTERS = (
     "icmp_errors",
     "bad_checksum",
     "duplicates",
+    "tcp_signature",
 )
 
 #: Of reassembly (defrag.pxd).
@@ -143,6 +144,7 @@ ANOMALIES = (
     "malformed_options",
     "bad_reset",
     "urgent",
+    "signature",
 )
 
 #: Anomalies from here on are malformed frames: STATUSES follows.
