@@ -16,6 +16,7 @@ from aiomos._options import (
     Overlap,
     Sides,
     Start,
+    Urgent,
     number_of,
     prefixes_of,
 )
@@ -108,6 +109,7 @@ class App:
         on_gap: OnGap = "raise",
         deliver: Deliver = "arrival",
         overlap: Overlap | None = None,
+        urgent: Urgent | None = None,
         limit: int = 65536,
         on_full: OnFull = "gap",
         inline: Literal[False] = False,
@@ -127,6 +129,10 @@ class App:
                 besides, their receiver acknowledged them, so that until then copies compete.
             overlap: of differing copies of a byte, which one is kept: ``"first"``, ``"last"``,
                 or as a system does (``"linux"``, ``"windows"``, ...); None: as the app says.
+            urgent: what becomes of a byte that the sender announces as urgent: it stays in its
+                place (``"inline"``), is no part of the stream (``"oob"``), becomes a
+                :class:`Gap` (``"gap"``), or its whole segment does (``"drop"``); None: as the
+                engine's option of that name says, ``"inline"`` by default.
             limit: bytes kept a side while the handler does not read, as in asyncio.
             on_full: beyond the limit, one gap (``"gap"``), or the side is read no more
                 (``"stop"``, ``"detach"``).
@@ -148,6 +154,7 @@ class App:
                     *(function, "tcp", filter, start, sides, on_gap, on_full, limit),
                     deliver=deliver,
                     overlap=overlap,
+                    urgent=urgent,
                 )
             )
             return function

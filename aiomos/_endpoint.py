@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 
-from aiomos._options import Deliver, OnFull, OnGap, Overlap, check_limit, number_of
+from aiomos._options import Deliver, OnFull, OnGap, Overlap, Urgent, check_limit, number_of
 from aiomos._reader import END, StreamReading
 from aiomos._stats import EndpointStats, endpoint_stats
 from aiomos.events import Chunk, Gap
@@ -114,11 +114,12 @@ class Endpoint(StreamReading):
         on_full: OnFull | None = None,
         overlap: Overlap | None = None,
         deliver: Deliver | None = None,
+        urgent: Urgent | None = None,
     ) -> None:
         """Change for this side what ``@app.tcp`` said for both; the same names and values.
 
-        ``overlap`` and ``deliver`` are shared by all handlers that read this side: the last
-        call holds, for what comes from here on.
+        ``overlap``, ``deliver`` and ``urgent`` are shared by all handlers that read this side:
+        the last call holds, for what comes from here on.
 
         Raises:
             ConfigError: an option has no such value.
@@ -128,11 +129,11 @@ class Endpoint(StreamReading):
             None if on_gap is None else number_of("on_gap", on_gap),
             None if on_full is None else number_of("on_full", on_full),
         )
-        if overlap is not None or deliver is not None:
-            self._configure_policy(
-                None if overlap is None else number_of("overlap", overlap),
-                None if deliver is None else number_of("deliver", deliver),
-            )
+        self._configure_policy(
+            None if overlap is None else number_of("overlap", overlap),
+            None if deliver is None else number_of("deliver", deliver),
+            None if urgent is None else number_of("urgent", urgent),
+        )
 
     def __repr__(self) -> str:
         return f"<Endpoint {self.address}:{self.port} {self.state} offset={self.offset}>"

@@ -16,9 +16,10 @@ Overlap: TypeAlias = Literal[
     "first", "last", "linux", "old-linux", "bsd", "macos", "windows", "windows2k3", "vista",
     "solaris", "hpux11",
 ]  # fmt: skip
+Urgent: TypeAlias = Literal["inline", "oob", "gap", "drop"]
 OnFull: TypeAlias = Literal["gap", "stop", "detach"]
 
-#: Option -> value -> number in the engine (state.pxd, view.pxd).
+#: Option -> value -> number in the engine (limits.pxd, overlap.pxd, state.pxd, view.pxd).
 CHOICES: dict[str, dict[str, int]] = {
     "start": {"syn": 0, "established": 1, "data": 2},
     "sides": {"client": 1, "server": 2, "both": 3},
@@ -30,6 +31,7 @@ CHOICES: dict[str, dict[str, int]] = {
         **dict.fromkeys(("bsd", "macos", "windows", "windows2k3"), 2),
         **dict.fromkeys(("solaris", "hpux11"), 5),
     },
+    "urgent": {"oob": 0, "inline": 1, "drop": 2, "gap": 3},
     "protocol": {"tcp": 6, "udp": 17},
 }
 

@@ -48,6 +48,8 @@ class FlowRule:
     deliver: str = attrs.field(default="arrival", validator=_one_of)
     #: None: what the app says.
     overlap: str | None = attrs.field(default=None, validator=attrs.validators.optional(_one_of))
+    #: None: what the engine's option says.
+    urgent: str | None = attrs.field(default=None, validator=attrs.validators.optional(_one_of))
 
     @property
     def name(self) -> str:

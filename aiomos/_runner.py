@@ -290,9 +290,16 @@ def _handler(app: App, rule: FlowRule) -> Handler:
         number_of("on_gap", rule.on_gap),
         rule.limit,
         number_of("on_full", rule.on_full),
-        number_of("overlap", rule.overlap or app.overlap) | number_of("deliver", rule.deliver),
+        _policy(app, rule),
         bool(app.prefixes) and rule.overlap is None,
     )
+
+
+def _policy(app: App, rule: FlowRule) -> int:
+    """How it wants bytes kept, as Core.ask() takes it."""
+    urgent = 0 if rule.urgent is None else number_of("urgent", rule.urgent) + 1
+    overlap = number_of("overlap", rule.overlap or app.overlap)
+    return overlap | number_of("deliver", rule.deliver) | urgent << 4
 
 
 @contextlib.asynccontextmanager

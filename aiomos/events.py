@@ -137,9 +137,10 @@ class Event:
 
 @attrs.frozen
 class PacketSeen(Event):
-    """A packet of a flow went through the stack of its sender, then that of its receiver.
+    """A packet of a flow goes through the stack of its sender, then that of its receiver.
 
-    Raised twice a packet, at both hooks, after what that stack told of it.
+    Raised twice a packet: first of all at the sender's hook, last at the receiver's; only the
+    flow's ConnectionEnd may stand behind that.
 
     Attributes:
         verdict: what this stack made of it: ``accepted``, ``repeated`` (brought nothing new) or

@@ -55,9 +55,18 @@ class Line:
     """One connection on its way to a line of output."""
 
     flow: Flow
-    client: Side
-    server: Side
     readers: int
+    sides: list[tuple[Flow, Endpoint, Side]] = attrs.Factory(list)
+
+    def read(self, flow: Flow, end: Endpoint, digest: str | None) -> Side:
+        """Where the bytes of an end go, whichever of the two it turns out to be."""
+        side = Side(digest)
+        self.sides.append((flow, end, side))
+        return side
+
+    def side(self, role: str) -> Side:
+        """What the end that has this role now has sent."""
+        return next(side for flow, end, side in self.sides if getattr(flow, role) is end)
 
     def fields(self, digest: str | None, stats: bool) -> dict[str, Any]:
         """The columns, in order."""
@@ -68,12 +77,12 @@ class Line:
             "sport": client.port,
             "dst": server.address,
             "dport": server.port,
-            "client_bytes": self.client.bytes,
-            "server_bytes": self.server.bytes,
+            "client_bytes": self.side("client").bytes,
+            "server_bytes": self.side("server").bytes,
         }
         if digest:
-            found[f"client_{digest}"] = self.client.hexdigest
-            found[f"server_{digest}"] = self.server.hexdigest
+            found[f"client_{digest}"] = self.side("client").hexdigest
+            found[f"server_{digest}"] = self.side("server").hexdigest
         found |= {
             "start": round(flow.start, 9),
             "duration": round(flow.duration, 9),
@@ -152,7 +161,7 @@ class Listing:
         """The line of a flow that so many handlers read; made for the first of them."""
         line = self._open.get(flow.id)
         if line is None:
-            line = Line(flow, Side(self._digest), Side(self._digest), readers)
+            line = Line(flow, readers)
             self._open[flow.id] = line
         return line
 
@@ -188,17 +197,21 @@ def make_app(
     deliver: Deliver = "acked" if policy else "arrival"
     listing = Listing(emit, digest, stats)
 
-    @app.tcp(start="syn", sides="client", on_gap="skip", deliver=deliver)
+    # Two handlers rather than one of two tasks: cheaper. Each takes one end, and lets the other go:
+    # the end itself, not its role, which a flow picked up in its middle may correct.
+    @app.tcp(start="syn", on_gap="skip", deliver=deliver)
     async def client_side(flow: Flow) -> None:
         line = listing.line(flow, readers=2)
-        await line.client.read_from(flow.client)
+        flow.server.stop()
+        await line.read(flow, flow.client, digest).read_from(flow.client)
         await flow.closed()
         listing.done(line)
 
-    @app.tcp(start="syn", sides="server", on_gap="skip", deliver=deliver)
+    @app.tcp(start="syn", on_gap="skip", deliver=deliver)
     async def server_side(flow: Flow) -> None:
         line = listing.line(flow, readers=2)
-        await line.server.read_from(flow.server)
+        flow.client.stop()
+        await line.read(flow, flow.server, digest).read_from(flow.server)
         await flow.closed()
         listing.done(line)
 
@@ -207,8 +220,12 @@ def make_app(
         @app.udp()
         async def datagrams(flow: Flow) -> None:
             line = listing.line(flow, readers=1)
+            sides = {
+                "client": line.read(flow, flow.client, digest),
+                "server": line.read(flow, flow.server, digest),
+            }
             async for datagram in flow:
-                (line.client if datagram.sender == "client" else line.server).add(datagram.data)
+                sides[datagram.sender].add(datagram.data)
             listing.done(line)
 
     return app

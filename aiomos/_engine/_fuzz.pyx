@@ -29,8 +29,8 @@ from aiomos._engine.flow cimport HALF_FIN_DONE, Flow, Half
 from aiomos._engine.life cimport flow_unpin, flow_unviewed
 from aiomos._engine.limits cimport CLIENT, CLOSE_CAPTURE_END, PROTO_UDP, SERVER
 from aiomos._engine.overlap cimport DELIVER_ACKED, OVERLAPS
-from aiomos._engine.state cimport (HOOK_FLOW_START, RECORD_CLOSE, RECORD_START, RECORDS_SPARE,
-                                   START_POINTS, CoreState, Record, records_full)
+from aiomos._engine.state cimport (HOOK_FLOW_START, RECORD_CLOSE, RECORD_FLIP, RECORD_START,
+                                   RECORDS_SPARE, START_POINTS, CoreState, Record, records_full)
 from aiomos._engine.stream cimport (Cursor, GapMark, cursor_attach, cursor_available,
                                     cursor_consume, cursor_data, cursor_detach, cursor_gap,
                                     cursor_pass_gap)
@@ -301,7 +301,7 @@ cdef class Player:
         cdef View *v = <View *>r.flow.views
         if v == NULL:
             self.complain(b"records: one behind the last of its flow")
-        elif r.kind == RECORD_START:
+        elif r.kind == RECORD_START or r.kind == RECORD_FLIP:
             self.start(v, r)
         elif r.kind == RECORD_CLOSE:
             self.read(v)

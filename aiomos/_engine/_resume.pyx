@@ -35,7 +35,7 @@ cdef FlowBase waiting_flow(Core core, TaskQueue queue, Handler handler, int numb
     f.ip_version = 4
     f.stream[CLIENT] = stream_new(&core.state.pool, 0)
     view = flow_view_new(flow_class, endpoint_class, core, f, queue, handler)
-    view.client.attach(0, 0)
+    view.end0.attach(0, 0)
     return view
 
 
@@ -62,14 +62,14 @@ def resume_ns(read_to_end, flow_class, endpoint_class, int resumes, int burst, b
     began = time.process_time_ns()
     for _ in range(resumes // burst):
         for view in views:
-            stream_append_bytes(view.client.fl.stream[CLIENT],
+            stream_append_bytes(view.end0.fl.stream[CLIENT],
                                 <const uint8_t *>PyBytes_AS_STRING(chunk), PyBytes_GET_SIZE(chunk))
-            view.client.changed()
+            view.end0.changed()
         queue.run(burst)
     spent = time.process_time_ns() - began
     for view in views:
-        view.client.fl.stream[CLIENT].flags |= STREAM_EOF
-        view.client.changed()
+        view.end0.fl.stream[CLIENT].flags |= STREAM_EOF
+        view.end0.changed()
     queue.run(burst)
     totals = {task.result() for task in tasks}
     loop.close()

@@ -27,7 +27,8 @@ from aiomos._engine.limits cimport CLIENT, PROTO_TCP, PROTO_UDP, SERVER
 from aiomos._engine.pool cimport Pool, pool_clear, pool_get, pool_init, pool_put
 from aiomos._engine.seq cimport seq_diff, seq_ge, seq_gt, seq_le, seq_lt
 from aiomos._engine.shim cimport AIO_BURST_MAX, aio_frame, aio_seg
-from aiomos._engine.state cimport (HOOK_FLOW_START, RECORD_CLOSE, RECORD_ESTABLISHED, RECORD_START,
+from aiomos._engine.state cimport (HOOK_FLOW_START, RECORD_CLOSE, RECORD_ESTABLISHED, RECORD_FLIP,
+                                   RECORD_START,
                                    Record, records_full)
 from aiomos._engine.stream cimport (STREAM_EOF, Cursor, GapMark, Span, Stream, cursor_attach,
                                     cursor_available, cursor_consume, cursor_data, cursor_detach,
@@ -164,7 +165,8 @@ def parse_options(bytes data):
     free(<void *>block)
     return {"mss": o.mss, "window_scale": o.window_scale if o.has_window_scale else None,
             "timestamp": (o.ts_value, o.ts_echo) if o.has_timestamp else None,
-            "sack_permitted": bool(o.sack_permitted), "malformed": bool(o.malformed)}
+            "sack_permitted": bool(o.sack_permitted), "malformed": bool(o.malformed),
+            "signature": o.signature}
 
 
 cdef class ClockHook:
@@ -557,6 +559,11 @@ cdef class FlowLog:
             if self.fl.stream[i] != NULL:
                 cursor_attach(&self.cursor[i], self.fl.stream[i], r.position[i], r.missing[i])
 
+    cdef void read_other(self, const Record *r):
+        for i in range(2):
+            if self.fl.stream[i] != NULL and self.cursor[i].stream == NULL:
+                cursor_attach(&self.cursor[i], self.fl.stream[i], r.position[i], r.missing[i])
+
     cdef void read(self):
         for i in range(2):
             if self.fl.protocol == PROTO_UDP:
@@ -739,6 +746,8 @@ cdef class CoreDriver:
     cdef consume_one(self, FlowLog log, const Record *r):
         if r.kind == RECORD_START:
             log.begin(r)
+        elif r.kind == RECORD_FLIP:
+            log.read_other(r)
         elif r.kind == RECORD_CLOSE:
             log.end(r)
         elif r.kind == RECORD_ESTABLISHED:

@@ -5,7 +5,7 @@ from libc.string cimport memcmp, memcpy, memmove
 
 from aiomos._engine.intrinsics cimport unlikely
 from aiomos._engine.limits cimport OOO_MAX_BYTES, OOO_MAX_RANGES
-from aiomos._engine.overlap cimport DELIVER_ACKED, overlap_by_borders, overlap_new_wins
+from aiomos._engine.overlap cimport OVERLAP_MASK, overlap_by_borders, overlap_new_wins
 from aiomos._engine.pool cimport pool_get_early as pool_get
 from aiomos._engine.pool cimport pool_put_early as pool_put
 from aiomos._engine.seq cimport seq_ge, seq_gt, seq_le, seq_lt
@@ -26,7 +26,7 @@ cdef inline uint8_t *piece_data(const Piece *p) noexcept nogil:
 
 
 cdef inline uint8_t policy_of(const Stream *s) noexcept nogil:
-    return s.policy & <uint8_t>~DELIVER_ACKED
+    return s.policy & OVERLAP_MASK
 
 
 cdef inline uint32_t arrival_end(const Arrival *a) noexcept nogil:

@@ -8,7 +8,8 @@ from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t
 
 from aiomos._engine.be cimport be32
 from aiomos._engine.flow cimport FLOW_LEARNING, FLOW_PAWS, HALF_ACKING, Flow, Half
-from aiomos._engine.intrinsics cimport unlikely
+from aiomos._engine.intrinsics cimport likely, unlikely
+from aiomos._engine.signatures cimport signature_check
 from aiomos._engine.state cimport CoreState
 from aiomos._engine.wire cimport Packet
 
@@ -53,9 +54,16 @@ cdef inline bint timestamp_stale(const CoreState *cs, const Flow *f) noexcept no
 
 cdef inline bint timestamp_check(CoreState *cs, Flow *f, const Packet *p, int s) noexcept nogil:
     """Only for flows with FLOW_PAWS or FLOW_LEARNING; before last_ns moves."""
-    if unlikely(p.l4_len < 32 or be32(p.l4 + 20) != ALIGNED_TIMESTAMP):
+    if unlikely(p.l4_len != 32 or be32(p.l4 + 20) != ALIGNED_TIMESTAMP):
         return timestamp_elsewhere(cs, f, p, s)
     return timestamp_newer(cs, f, p, s, be32(p.l4 + 24), be32(p.l4 + 28))
+
+# ---- options: timestamps where they are used, and signatures ---------------------------------
+
+cdef inline bint options_check(CoreState *cs, Flow *f, const Packet *p, int s) noexcept nogil:
+    if f.flags & (FLOW_PAWS | FLOW_LEARNING):
+        return timestamp_check(cs, f, p, s)
+    return likely(p.l4_len == 20) or signature_check(cs, f, p, s)
 
 # ---- acknowledgement: RFC 5961 section 5 ----------------------------------------------------
 

@@ -14,6 +14,7 @@ from aiomos._engine.limits cimport FIN, RST
 from aiomos._engine.overlap cimport DELIVER_ACKED
 from aiomos._engine.receive cimport receive_held, receive_text
 from aiomos._engine.seq cimport seq_diff, seq_ge, seq_gt, seq_le
+from aiomos._engine.signatures cimport signature_fits
 from aiomos._engine.state cimport (C_TCP_BAD_ACK, C_TCP_KEEP_ALIVE, C_TCP_OLD_TIMESTAMP,
                                    C_TCP_OUTSIDE_WINDOW, C_TCP_SMALL, C_TCP_WINDOW_PROBE, anomaly,
                                    event_raise, hook_of, refuse)
@@ -32,6 +33,8 @@ cdef bint timestamp_elsewhere(CoreState *cs, Flow *f, const Packet *p, int s) no
     cdef TcpOptions o
     if p.l4_len > 20:
         tcpopt_parse(&o, p.l4 + 20, p.l4_len - 20)
+        if not signature_fits(cs, f, &o, s):
+            return False
         if o.has_timestamp:
             return timestamp_newer(cs, f, p, s, o.ts_value, o.ts_echo)
     if f.flags & FLOW_LEARNING and not p.flags & RST:

@@ -18,7 +18,8 @@ cdef class Core:
     cdef object keep          # what hook and match contexts point into
     cdef object events        # the event bridge, for views to subscribe through; None: no run
 
-    # Before traffic: how handler number so-and-so wants bytes kept (targets.pxd).
+    # Before traffic: how handler number so-and-so wants bytes kept (targets.pxd); what of urgent
+    # ones, as UrgentPolicy + 1, or 0: as the option says.
     cdef void ask(self, int handler, uint8_t policy, bint by_prefix) noexcept
     cdef void prepare(self, const aio_frame *frames, unsigned n) noexcept nogil
     # Takes frame i of the prepared burst at engine time now.

@@ -24,6 +24,7 @@ from aiomos._engine.intrinsics cimport aio_prefetch, likely, unlikely
 from aiomos._engine.life cimport flow_bury, flow_forget, flow_open, flow_unviewed
 from aiomos._engine.limits cimport CLIENT, CLOSE_REUSED, PROTO_TCP, SCRATCH_SIZE, SERVER
 from aiomos._engine.options import check_options
+from aiomos._engine.overlap cimport URGENT_SHIFT
 from aiomos._engine.pool cimport pool_clear, pool_held, pool_init
 from aiomos._engine.shed cimport shed_admit, shed_relieve
 from aiomos._engine.shim cimport aio_frame_copy
@@ -98,7 +99,9 @@ cdef class Core:
         config.history = values["history"]
         config.midstream = values["midstream"]
         config.urgent = values["urgent"]
+        self.state.targets.usual = config.urgent << URGENT_SHIFT
         config.oob_limit = values["oob_limit"]
+        config.signatures = values["refuse_signatures"]
         config.key_scope = ((SCOPE_VLAN if values["vlan_in_key"] else 0)
                             | (SCOPE_TUNNEL if values["tunnel_in_key"] else 0))
         config.min_ttl = values["min_ttl"]
@@ -137,8 +140,11 @@ cdef class Core:
 
     cdef void ask(self, int handler, uint8_t policy, bint by_prefix) noexcept:
         cdef Targets *t = &self.state.targets
-        t.asked[handler] = policy
-        t.asking |= <uint64_t>(policy != 0 or by_prefix) << handler
+        cdef uint8_t urgent = policy >> URGENT_SHIFT
+        t.asked[handler] = policy & ((1 << URGENT_SHIFT) - 1)
+        t.asked[handler] |= <uint8_t>((urgent - 1 if urgent else self.state.config.urgent)
+                                      << URGENT_SHIFT)
+        t.asking |= <uint64_t>(t.asked[handler] != t.usual or by_prefix) << handler
         t.by_prefix |= <uint64_t>by_prefix << handler
 
     def _allocate(self, bytes seed):

@@ -9,17 +9,14 @@ from aiomos._engine.flow cimport (FLOW_ESTABLISHED, HALF_ACKING, HALF_CLAIMED, H
                                   TCP_CLOSING, TCP_ESTABLISHED, TCP_FIN_WAIT_1, TCP_FIN_WAIT_2,
                                   TCP_TIME_WAIT)
 from aiomos._engine.life cimport flow_arm, flow_reopen
-from aiomos._engine.limits cimport GAP_ACKED_UNSEEN, GAP_LOST, GAP_MEMORY, GAP_URGENT
+from aiomos._engine.limits cimport GAP_ACKED_UNSEEN, GAP_LOST, GAP_MEMORY, GAP_URGENT, URGENT_GAP
+from aiomos._engine.overlap cimport urgent_policy
 from aiomos._engine.seq cimport seq_ge, seq_gt, seq_le, seq_lt
 from aiomos._engine.state cimport (C_GAP_BYTES, C_GAPS, C_MEMORY, C_TCP_URGENT, anomaly,
                                    event_raise, event_raise_bytes, event_wanted, set_state)
 from aiomos._engine.stats cimport stats_gap
 from aiomos._engine.stream cimport (STREAM_EOF, STREAM_STOPPED, STREAM_UNREAD, STREAM_URGENT_SEEN,
                                     Stream, stream_end, stream_gap)
-
-
-cdef enum:
-    URGENT_GAP = 3            # of urgent.pxd, which is above
 
 
 cdef void delivery_tell_new(CoreState *cs, Flow *f, int s, uint64_t offset, uint32_t length,
@@ -72,7 +69,7 @@ cdef bint pass_urgent(CoreState *cs, Flow *f, int s) noexcept nogil:
         return False
     anomaly(cs, f, s, ANOMALY_URGENT, C_TCP_URGENT, 1)
     f.h[s].nxt += 1
-    if cs.config.urgent == URGENT_GAP or st.urgent_bytes >= cs.config.oob_limit:
+    if urgent_policy(st.policy) == URGENT_GAP or st.urgent_bytes >= cs.config.oob_limit:
         f.h[s].offset += 1
         delivery_give_up(cs, f, s, 1, GAP_URGENT)
     if st.urgent_bytes < 65535:

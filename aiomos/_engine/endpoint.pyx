@@ -12,7 +12,8 @@ from aiomos._engine.handler cimport ON_GAP_SKIP, ON_GAP_YIELD
 from aiomos._engine.intrinsics cimport likely
 from aiomos._engine.limits cimport CLOSE_EVICTED, CLOSE_RESET, CLOSE_TIMEOUT, PROTO_UDP
 from aiomos._engine.newobject cimport new_empty
-from aiomos._engine.overlap cimport DELIVER_ACKED, POLICY_BITS, POLICY_MASK
+from aiomos._engine.overlap cimport (DELIVER_ACKED, OVERLAP_MASK, POLICY_BITS, POLICY_MASK,
+                                     URGENT_SHIFT)
 from aiomos._engine.receive cimport receive_policy
 from aiomos._engine.reading cimport Reading, reading_of
 from aiomos._engine.stream cimport (STREAM_ENDED, STREAM_EOF, STREAM_UNREAD, GapMark,
@@ -379,16 +380,19 @@ cdef class EndpointBase(EndFacts):
         """Reads no more of this side: what came and comes is counted, not kept."""
         self.detach()
 
-    def _configure_policy(self, overlap, deliver):
+    def _configure_policy(self, overlap, deliver, urgent):
         """The same, of what all readers of the side share: the last call holds."""
         cdef Flow *f = self.fl
         cdef int shift = POLICY_BITS * self.side
         cdef uint8_t policy = f.policies >> shift & POLICY_MASK
         if overlap is not None:
-            policy = (policy & DELIVER_ACKED) | <uint8_t>overlap
+            policy = (policy & <uint8_t>~OVERLAP_MASK) | <uint8_t>overlap
         if deliver is not None:
             policy = (policy & <uint8_t>~DELIVER_ACKED) | <uint8_t>deliver
-        f.policies = (f.policies & <uint8_t>~(POLICY_MASK << shift)) | <uint8_t>(policy << shift)
+        if urgent is not None:
+            policy = (policy & <uint8_t>~(3 << URGENT_SHIFT)) | <uint8_t>urgent << URGENT_SHIFT
+        f.policies &= <uint16_t>~(POLICY_MASK << shift)
+        f.policies |= <uint16_t>policy << shift
         if not f.flags & FLOW_CLOSED:
             receive_policy(self.core.state, f, self.side, policy)
 

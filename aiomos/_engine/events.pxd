@@ -53,7 +53,7 @@ cdef enum:
     ANOMALY_INVALID_FLAGS = 9             # b: the TCP flags
     ANOMALY_OLD_TIMESTAMP = 10            # PAWS (RFC 7323 section 5); b: it, c: the newest
     ANOMALY_SMALL_SEGMENTS = 11           # many tiny segments in flight at once
-    ANOMALY_DIRECTION_FLIPPED = 12        # kept for ends that change roles: not told yet
+    ANOMALY_DIRECTION_FLIPPED = 12        # the ends of a flow picked up changed roles
     ANOMALY_NO_ACK_FLAG = 13              # data or FIN without ACK in a synchronised state
     ANOMALY_RIGHT_OF_WINDOW = 14          # beyond what the receiver offered; b: bytes
     ANOMALY_BAD_ACK = 15                  # of what was not sent, or too old (RFC 5961 section 5)
@@ -62,7 +62,8 @@ cdef enum:
     ANOMALY_MALFORMED_OPTIONS = 18
     ANOMALY_BAD_RESET = 19                # its receiver does not believe it (RFC 5961 section 3)
     ANOMALY_URGENT = 20                   # urgent data that is not delivered in line; b: bytes
-    ANOMALIES = 21
+    ANOMALY_SIGNATURE = 21                # signed, and its SYN was not; b: option, 0: not signed
+    ANOMALIES = 22
     ANOMALY_STATUS = 64                   # and above: a malformed frame, by its WireStatus
 
 # Whether repeated bytes are the ones that were there.
@@ -99,7 +100,7 @@ cdef struct Event:
     uint32_t old_length
     uint32_t new_length
     uint8_t kind              # EventKind
-    uint8_t side              # CLIENT or SERVER
+    uint8_t side              # CLIENT or SERVER, by the roles that the ends have now
     uint8_t hook              # HOOK_*
 
 # Called in place. It steps no coroutine, calls no hook and frees nothing (semantics.md 2).

@@ -24,6 +24,7 @@ cdef enum:
     HALF_TIMESTAMPS = 0x800   # its segments carry timestamps; ts_recent holds
     HALF_STARTED = 0x1000     # its ConnectionStart was told
     HALF_URGENT = 0x4000      # an urgent byte is announced and not yet passed (Stream.urgent)
+    HALF_SIGNED = 0x8000      # its SYN was signed: so is every segment (signatures.pxd)
     HALF_AWAY = 0x2000        # not heard for long while its peer goes on: its peer is believed
 # Flow.flags.
 cdef enum:
@@ -34,6 +35,7 @@ cdef enum:
     FLOW_CLIENT_LOW = 0x0010  # the client is the canonical low end
     FLOW_DATA = 0x0020        # payload was accepted
     FLOW_UNLINKED = 0x0040    # no longer in the table: freed with its last view
+    FLOW_FLIPPED = 0x0080     # end 0 is the server: the guess was wrong (direction.pxd)
     FLOW_REUSE_SYN = 0x0100   # other_isn is of a SYN on this live connection, not answered yet
     FLOW_IN_WHEEL = 0x0200
     FLOW_OTHER_ISN = 0x1000   # other_isn holds, of the client (0x1000) or the server (0x2000)
@@ -96,7 +98,7 @@ cdef struct Flow:
     Stream *stream[2]         # bytes kept of each end; NULL: counted, not kept
     uint32_t flags            # FLOW_*
     uint32_t index            # its own number in the slab
-    Half h[2]                 # CLIENT, SERVER
+    Half h[2]                 # the two ends: see flow_role()
     # -- cold ------------------------------------------------------------------------
     void *views               # chain of Python objects whose handlers watch it (bridge)
     uint64_t id
@@ -112,17 +114,16 @@ cdef struct Flow:
     uint8_t ip_version
     uint8_t close_reason      # CLOSE_*
     uint8_t n_vlan
-    uint16_t ports[2]         # CLIENT, SERVER
+    uint16_t ports[2]
     uint16_t mss[2]           # announced, 0 = not seen
     uint16_t vlan[2]
-    uint8_t address[2][16]    # CLIENT, SERVER; IPv4 in the first four bytes
+    uint8_t address[2][16]    # IPv4 in the first four bytes
     uint8_t mac[2][6]
     uint16_t ts_ahead[2]      # newest timestamp of an end less its ts_recent; 65535: or more
     uint8_t reuse_scale
-    uint8_t sides             # bit mask: which sides its handlers want to read
-    uint8_t small[2]          # tiny segments in a row, none waiting for an acknowledgement
     uint8_t list              # LIST_*
-    uint8_t policies          # how bytes are kept, four bits for each end (overlap.pxd)
+    uint16_t policies         # whether and how bytes are kept, eight bits an end (overlap.pxd)
+    uint8_t small[2]          # tiny segments in a row, none waiting for an acknowledgement
     uint32_t isn[2]           # initial sequence numbers
     uint32_t fin[2]           # sequence numbers of the FINs
     uint32_t other_isn        # an earlier one of an end; once established: of another connection
@@ -135,3 +136,8 @@ cdef struct Flow:
     uint32_t claim            # where one end claims to be, beyond what its peer has shown
     uint32_t since            # when that began, or a doubtful RST came (life.pxd: since_now)
     # 320 bytes in all: the hot part lies in exactly two cache lines
+
+# The role of an end, and the end that has a role. End 0 is the one that was taken for the client
+# when the flow began; nothing in an entry moves when that is corrected.
+cdef inline int flow_role(const Flow *f, int end) noexcept nogil:
+    return end ^ ((f.flags & FLOW_FLIPPED) != 0)

@@ -39,5 +39,5 @@ cdef struct EndStats:
     uint8_t scale
 
 cdef struct FlowStats:
-    EndStats end[2]           # CLIENT, SERVER
+    EndStats end[2]           # as Flow.h
     uint32_t room             # size of the block, in bytes

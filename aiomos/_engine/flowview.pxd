@@ -4,6 +4,8 @@ A view names the engine's entry and pins it; its two ends each own a cursor into
 of that side. Several handlers on one flow have a view each. The chain Flow.views holds a
 reference to every view whose handler still runs; nothing else in the engine knows Python.
 """
+from libc.stdint cimport uint64_t
+
 from aiomos._engine.core cimport Core
 from aiomos._engine.endpoint cimport EndpointBase
 from aiomos._engine.flow cimport Flow
@@ -16,8 +18,8 @@ cdef class FlowBase:
     cdef Core core
     cdef Flow *fl
     cdef TaskQueue queue
-    cdef readonly EndpointBase client
-    cdef readonly EndpointBase server
+    cdef EndpointBase end0              # as Flow.h; which is the client, the flow says
+    cdef EndpointBase end1
     cdef readonly Handler handler
     cdef FlowBase next_view             # chain of views of one flow
     cdef object task
@@ -26,6 +28,9 @@ cdef class FlowBase:
     cdef bint linked                    # in the chain of its flow
     cdef public object context          # the user's own
 
+    cdef EndpointBase end_of(self, int role)
+    # The ends changed roles: its handler, which reads one of them, is to read the other too.
+    cdef void read_other(self, int side, uint64_t position, uint64_t missing) noexcept
     cdef void link(self) noexcept
     cdef void wake_waiters(self) noexcept
     cdef object datagram(self)

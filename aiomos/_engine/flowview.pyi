@@ -8,10 +8,12 @@ from aiomos._engine.handler import Handler
 from aiomos._engine.task import Parking
 
 class FlowBase:
-    client: Any
-    server: Any
     handler: Handler
     context: Any
+    @property
+    def client(self) -> Any: ...
+    @property
+    def server(self) -> Any: ...
     def bypass(self) -> None: ...
     @property
     def _events(self) -> EventBridge | None: ...

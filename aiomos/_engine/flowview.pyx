@@ -3,7 +3,7 @@
 cimport cython
 from cpython.bytes cimport PyBytes_FromStringAndSize
 from cpython.ref cimport Py_INCREF
-from libc.stdint cimport int64_t
+from libc.stdint cimport int64_t, uint64_t
 from libc.string cimport memcpy
 
 import ipaddress
@@ -13,7 +13,7 @@ from aiomos._engine.deadline cimport Deadline
 from aiomos._engine.endpoint cimport endpoint_new
 from aiomos._engine.errors import FlowEvicted
 from aiomos._engine.extra cimport Extra, TunnelNote, extra_of
-from aiomos._engine.flow cimport FLOW_CLOSED, FLOW_ESTABLISHED, FLOW_MIDSTREAM
+from aiomos._engine.flow cimport FLOW_CLOSED, FLOW_ESTABLISHED, FLOW_MIDSTREAM, flow_role
 from aiomos._engine.life cimport flow_unpin
 from aiomos._engine.limits cimport CLIENT, PROTO_UDP, SERVER
 from aiomos._engine.newobject cimport new_empty
@@ -35,8 +35,8 @@ cdef FlowBase flow_view_new(object cls, object endpoint_class, Core core, Flow *
     pool_charge(&core.state.pool, MEM_OBJECTS, VIEW_BYTES)
     view.queue = queue
     view.handler = handler
-    view.client = endpoint_new(endpoint_class, core, f, queue, CLIENT, handler)
-    view.server = endpoint_new(endpoint_class, core, f, queue, SERVER, handler)
+    view.end0 = endpoint_new(endpoint_class, core, f, queue, 0, handler)
+    view.end1 = endpoint_new(endpoint_class, core, f, queue, 1, handler)
     return view
 
 
@@ -72,6 +72,16 @@ cdef class FlowBase:
         if self.fl.views != NULL:
             self.next_view = <FlowBase>self.fl.views
         self.fl.views = <void *>self
+
+    cdef EndpointBase end_of(self, int role):
+        return self.end1 if flow_role(self.fl, role) else self.end0
+
+    cdef void read_other(self, int side, uint64_t position, uint64_t missing) noexcept:
+        """Not who has stopped reading the end that it had: that was all it wanted."""
+        cdef EndpointBase had = self.end0 if side else self.end1
+        cdef EndpointBase other = self.end1 if side else self.end0
+        if had.cursor.stream != NULL and other.cursor.stream == NULL:
+            other.attach(position, missing)
 
     cdef void wake_waiters(self) noexcept:
         cdef Parking parking
@@ -125,7 +135,7 @@ cdef class FlowBase:
 
     cdef object datagram(self):
         """(data, time, sender) of the next datagram; None: none is here."""
-        cdef EndpointBase e = self.client
+        cdef EndpointBase e = self.end0
         cdef DatagramHeader header
         if e.refused:
             raise FlowEvicted("no memory was left to keep this flow's datagrams")
@@ -143,8 +153,8 @@ cdef class FlowBase:
     def bypass(self):
         """Ends this handler's interest: no more of the flow's bytes are kept for it, and it is
         told no more events."""
-        self.client.detach()
-        self.server.detach()
+        self.end0.detach()
+        self.end1.detach()
         if self.core.events is not None:
             self.core.events.unsubscribe(self, None, 0xFFFFFFFF)
 
@@ -154,6 +164,16 @@ cdef class FlowBase:
         return self.core.events
 
     # -- what is known --
+
+    @property
+    def client(self):
+        """The end that opened the connection, as far as is known."""
+        return self.end_of(CLIENT)
+
+    @property
+    def server(self):
+        """The other end."""
+        return self.end_of(SERVER)
 
     @property
     def id(self):

@@ -21,7 +21,7 @@ cdef class Handler:
     cdef readonly uint8_t on_gap
     cdef readonly uint8_t on_full
     cdef readonly uint64_t limit
-    cdef readonly uint8_t policy        # OverlapPolicy, and DELIVER_ACKED
+    cdef readonly uint8_t policy        # as Core.ask() takes it
     cdef readonly bint by_prefix        # the overlap policy is that of the receiver's prefix
     cdef public uint64_t started
     cdef public uint64_t failed

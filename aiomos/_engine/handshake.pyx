@@ -2,17 +2,18 @@
 
 Names as in tcp.pyx: `s` is the end that sent the segment, `snd` its half, `rcv` its peer's.
 """
-from libc.stdint cimport uint16_t
+from libc.stdint cimport uint16_t, uint32_t
 
 from aiomos._engine.checks cimport ack_first, timestamps_settle
+from aiomos._engine.direction cimport direction_guess, direction_shown
 from aiomos._engine.events cimport (ANOMALY_BAD_ACK, ANOMALY_CHALLENGED_SYN, ANOMALY_INVALID_FLAGS,
                                     ANOMALY_MALFORMED_OPTIONS, DIFFERS_NO, EVENT_ANOMALY,
                                     EVENT_ESTABLISHED, EVENT_RETRANSMISSION, HOOK_RECEIVER)
 from aiomos._engine.flow cimport (FLOW_CLOSED, FLOW_ESTABLISHED, FLOW_EVENTS, FLOW_MIDSTREAM,
                                   FLOW_OPEN, FLOW_OTHER_ISN, FLOW_REUSE_SYN, HALF_ACKING,
-                                  HALF_FIN, HALF_INFERRED, HALF_SCALING, HALF_SEEN, HALF_SYN,
-                                  HALF_SYNCED, HALF_TIMESTAMPS, Half, TCP_ESTABLISHED,
-                                  TCP_LISTEN, TCP_SYN_RECEIVED, TCP_SYN_SENT)
+                                  HALF_FIN, HALF_INFERRED, HALF_SCALING, HALF_SEEN, HALF_SIGNED,
+                                  HALF_SYN, HALF_SYNCED, HALF_TIMESTAMPS, Half,
+                                  TCP_ESTABLISHED, TCP_LISTEN, TCP_SYN_RECEIVED, TCP_SYN_SENT)
 from aiomos._engine.life cimport flow_established, flow_keep, flow_start, flow_watch
 from aiomos._engine.limits cimport ACK, CLIENT, RST, SERVER, SYN
 from aiomos._engine.receive cimport receive_held, receive_release, receive_text
@@ -25,7 +26,6 @@ from aiomos._engine.tcpopt cimport TcpOptions, tcpopt_parse
 
 cdef enum:
     ASSUMED_SCALE = 14        # of an end whose SYN was not seen: no window is too narrow
-    WELL_KNOWN = 1024
 
 
 # ---- which segments begin a flow ---------------------------------------------------------
@@ -39,11 +39,7 @@ cdef int tcp_may_open(CoreState *cs, const Packet *p) noexcept nogil:
         return SERVER if p.flags & ACK else CLIENT
     if p.flags & RST or not p.flags & ACK or not cs.config.midstream:
         return -1
-    # Picked up in the middle: who listens on a well-known port is the server; else who
-    # speaks first here is taken for the client.
-    if p.sport < WELL_KNOWN and p.dport >= WELL_KNOWN:
-        return SERVER
-    return CLIENT
+    return direction_guess(p)
 
 
 cdef int another_connection(Flow *f, const Packet *p, int s) noexcept nogil:
@@ -105,6 +101,7 @@ cdef bint turned_round(CoreState *cs, Flow *f, Packet *p, int s) noexcept nogil:
     cdef const Half *snd = &f.h[s]
     if snd.flags & HALF_SYN or not snd.flags & HALF_SYNCED or f.isn[s] != p.seq:
         return False
+    direction_shown(cs, f, p, s)
     adopt_options(cs, f, p, s)
     settle_scaling(f)
     return True
@@ -133,10 +130,13 @@ cdef void adopt_options(CoreState *cs, Flow *f, Packet *p, int s) noexcept nogil
     cdef Half *snd = &f.h[s]
     cdef TcpOptions o
     snd.flags = (snd.flags | HALF_SYN | HALF_SYNCED) & ~<uint16_t>(
-        HALF_SCALING | HALF_INFERRED | HALF_TIMESTAMPS)
+        HALF_SCALING | HALF_INFERRED | HALF_TIMESTAMPS | HALF_SIGNED)
     tcpopt_parse(&o, p.l4 + 20, p.l4_len - 20)
     if o.malformed:
         anomaly(cs, f, s, ANOMALY_MALFORMED_OPTIONS, C_TCP_OPTIONS, 0)
+    if o.signature & cs.config.signatures:
+        snd.flags |= HALF_SIGNED
+        f.flags &= ~<uint32_t>FLOW_OPEN  # the fast path does not look for what is not there
     f.mss[s] = o.mss
     snd.scale = o.window_scale
     if o.has_window_scale:
@@ -279,7 +279,7 @@ cdef void establish_if_agreed(CoreState *cs, Flow *f) noexcept nogil:
 cdef void establish(CoreState *cs, Flow *f) noexcept nogil:
     cdef int side
     f.flags |= FLOW_ESTABLISHED
-    if not (f.h[0].flags | f.h[1].flags) & HALF_FIN:
+    if not (f.h[0].flags | f.h[1].flags) & (HALF_FIN | HALF_SIGNED):
         f.flags |= FLOW_OPEN
     settle_scaling(f)
     timestamps_settle(f)

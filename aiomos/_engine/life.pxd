@@ -2,7 +2,7 @@
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 from aiomos._engine.flow cimport (FLOW_CLOSED, FLOW_DOUBT, FLOW_ESTABLISHED, FLOW_OPEN, HALF_FIN,
-                                  HALF_URGENT, Flow)
+                                  HALF_SIGNED, HALF_URGENT, Flow)
 from aiomos._engine.state cimport CoreState
 from aiomos._engine.wire cimport Packet
 
@@ -12,6 +12,11 @@ cdef Flow *flow_open(CoreState *cs, Packet *p, int sender) noexcept nogil
 cdef void flow_established(CoreState *cs, Flow *f) noexcept nogil
 # Lets the handlers begin that wait for this point (StartPoint).
 cdef void flow_start(CoreState *cs, Flow *f, int point) noexcept nogil
+# These handlers (mask) are to read the flow: which sides are kept for them, and how; a side
+# that is kept already stays as it is.
+cdef void flow_readers(CoreState *cs, Flow *f, uint64_t readers) noexcept nogil
+# Keeps bytes for these handlers from here on, and leaves them a record (START or FLIP) of where.
+cdef void flow_keep_for(CoreState *cs, Flow *f, uint64_t mask, uint8_t kind) noexcept nogil
 # Keeps the bytes of a side from here on, if its handlers want them.
 cdef void flow_keep(CoreState *cs, Flow *f, int side) noexcept nogil
 # Something for readers of a side: told once a burst.
@@ -26,7 +31,8 @@ cdef int64_t flow_expiry(const CoreState *cs, const Flow *f) noexcept nogil
 cdef inline void flow_reopen(Flow *f) noexcept nogil:
     cdef uint16_t either = f.h[0].flags | f.h[1].flags
     if (f.flags & (FLOW_ESTABLISHED | FLOW_CLOSED) == FLOW_ESTABLISHED
-            and not f.flags & FLOW_DOUBT * 3 and not either & (HALF_FIN | HALF_URGENT)):
+            and not f.flags & FLOW_DOUBT * 3
+            and not either & (HALF_FIN | HALF_URGENT | HALF_SIGNED)):
         f.flags |= FLOW_OPEN
 
 # Flow.since: milliseconds gone by, and the packets of the other end at that time.

@@ -7,10 +7,10 @@ from aiomos._engine.events cimport (EVENT_END, EVENT_IDLE, EVENT_OVERLAP, EVENT_
 from aiomos._engine.extra cimport extra_drop, extra_tunnels
 from aiomos._engine.flow cimport (FLOW_CLIENT_LOW, FLOW_CLOSED, FLOW_DOUBT, FLOW_DYING,
                                   FLOW_ESTABLISHED, FLOW_IDLE_TOLD, FLOW_OPEN, FLOW_UNLINKED,
-                                  HALF_FIN, LIST_CLOSED, LIST_EMBRYONIC, LIST_UNPROVEN)
+                                  HALF_FIN, LIST_CLOSED, LIST_EMBRYONIC, LIST_UNPROVEN, flow_role)
 from aiomos._engine.flowtable cimport table_add, table_list, table_release, table_unlink
-from aiomos._engine.limits cimport CLIENT, PROTO_TCP, SERVER
-from aiomos._engine.overlap cimport POLICY_BITS, POLICY_MASK
+from aiomos._engine.limits cimport CLIENT, PROTO_TCP
+from aiomos._engine.overlap cimport POLICY_BITS, POLICY_MASK, POLICY_READ
 from aiomos._engine.state cimport (C_FLOWS, C_FLOWS_CLOSED, C_MEMORY, C_POLICY_CONFLICT,
                                    C_TABLE_FULL, HOOK_FLOW_END, HOOK_FLOW_START, RECORD_CLOSE,
                                    RECORD_SIDE, RECORD_START, Record, event_raise, event_wanted,
@@ -61,6 +61,7 @@ cdef Flow *flow_open(CoreState *cs, Packet *p, int sender) noexcept nogil:
     keep_addresses(f, p, sender)
     f.id = cs.next_flow_id
     cs.next_flow_id += 1
+    f.policies = cs.targets.usual | <uint16_t>cs.targets.usual << POLICY_BITS
     f.start_ns = cs.stamp
     f.born_ns = cs.now
     f.last_ns = cs.now
@@ -72,21 +73,27 @@ cdef Flow *flow_open(CoreState *cs, Packet *p, int sender) noexcept nogil:
         stats_open(cs, f)
     if cs.match != NULL:
         f.waiting = cs.match(cs.match_context, f, p)
-        f.sides = (<uint8_t>((f.waiting & cs.sides_masks[CLIENT]) != 0)
-                   | <uint8_t>((f.waiting & cs.sides_masks[SERVER]) != 0) << 1)
-        if f.waiting & cs.targets.asking:
-            choose_policies(cs, f)
+        flow_readers(cs, f, f.waiting)
     call_hook(cs, HOOK_FLOW_START, f, p, 0)
     return f
 
 
-cdef void choose_policies(CoreState *cs, Flow *f) noexcept nogil:
-    cdef uint32_t conflicts = 0
+cdef void flow_readers(CoreState *cs, Flow *f, uint64_t readers) noexcept nogil:
+    cdef uint64_t own
     cdef int side
     for side in range(2):
-        f.policies |= targets_choose(&cs.targets, f, side, f.waiting & cs.sides_masks[side],
-                                     &conflicts) << POLICY_BITS * side
-        cs.counters[C_POLICY_CONFLICT] += conflicts
+        own = readers & cs.sides_masks[flow_role(f, side)]
+        f.policies |= <uint16_t>(POLICY_READ if own else 0) << POLICY_BITS * side
+        if own & cs.targets.asking and f.stream[side] == NULL:
+            choose_policy(cs, f, side, own)
+
+
+cdef void choose_policy(CoreState *cs, Flow *f, int side, uint64_t readers) noexcept nogil:
+    cdef uint32_t conflicts = 0
+    cdef int shift = POLICY_BITS * side
+    f.policies &= ~<uint16_t>(POLICY_MASK << shift)
+    f.policies |= <uint16_t>targets_choose(&cs.targets, f, side, readers, &conflicts) << shift
+    cs.counters[C_POLICY_CONFLICT] += conflicts
 
 
 cdef void flow_established(CoreState *cs, Flow *f) noexcept nogil:
@@ -96,7 +103,7 @@ cdef void flow_established(CoreState *cs, Flow *f) noexcept nogil:
 
 cdef void flow_keep(CoreState *cs, Flow *f, int side) noexcept nogil:
     """Refused memory leaves the side as one that is counted, not kept."""
-    if f.stream[side] != NULL or not (f.sides >> side) & 1:
+    if f.stream[side] != NULL or not f.policies >> POLICY_BITS * side & POLICY_READ:
         return
     f.stream[side] = stream_new(&cs.pool, f.h[side].offset)
     if f.stream[side] == NULL:
@@ -109,16 +116,19 @@ cdef void flow_keep(CoreState *cs, Flow *f, int side) noexcept nogil:
 
 cdef void flow_start(CoreState *cs, Flow *f, int point) noexcept nogil:
     cdef uint64_t mask = f.waiting & cs.start_masks[point]
-    cdef Record *r
-    cdef int side
     if mask == 0:
         return
     f.waiting &= ~mask
-    r = record_add(cs, f, RECORD_START, 0)
+    flow_keep_for(cs, f, mask, RECORD_START)
+
+
+cdef void flow_keep_for(CoreState *cs, Flow *f, uint64_t mask, uint8_t kind) noexcept nogil:
+    cdef Record *r = record_add(cs, f, kind, <uint8_t>flow_role(f, 0))
+    cdef int side
     r.mask = mask
     for side in range(2):
         flow_keep(cs, f, side)
-        if f.stream[side] != NULL and mask & cs.sides_masks[side]:
+        if f.stream[side] != NULL and mask & cs.sides_masks[flow_role(f, side)]:
             # Kept from here on, not from the time at which the reader is attached.
             f.stream[side].flags &= ~<uint16_t>STREAM_STOPPED
         r.position[side] = 0

@@ -43,6 +43,13 @@ cdef enum:
     GAP_URGENT = 7
     GAP_SLOW_READER = 8
 
+# UrgentPolicy: what becomes of an urgent byte (urgent.pxd).
+cdef enum:
+    URGENT_OOB = 0            # out of band, as an application without SO_OOBINLINE has it
+    URGENT_INLINE = 1         # in its place in the stream
+    URGENT_DROP = 2           # a segment with the URG flag is not delivered: a gap
+    URGENT_GAP = 3            # the byte becomes a gap of cause "urgent"
+
 cdef enum:
     MAX_VLAN = 4                  # tags kept of a stack; deeper ones are walked, not kept
     MAX_HANDLERS = 64             # bits of a handler mask

@@ -45,6 +45,7 @@ COUNTERS = (
     "bad_checksum",
     "duplicates",
     "shed_fragment_bytes",
+    "tcp_signature",
 )
 
 #: Of reassembly (defrag.pxd).
@@ -144,6 +145,7 @@ ANOMALIES = (
     "malformed_options",
     "bad_reset",
     "urgent",
+    "signature",
 )
 
 #: Anomalies from here on are malformed frames: STATUSES follows.

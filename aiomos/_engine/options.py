@@ -32,6 +32,7 @@ DEFAULTS: dict[str, Any] = {
     "midstream": "pickup",
     "urgent": "inline",
     "oob_limit": 65535,
+    "refuse_signatures": "md5",
     "min_ttl": 0,
     "vlan_in_key": False,
     "tunnel_in_key": False,
@@ -88,6 +89,7 @@ _CHOICES: dict[str, dict[str, int]] = {
     "on_embryonic_full": {"evict": 0, "refuse": 1},
     "on_memory_full": {"track": 0, "refuse": 1},
     "urgent": {"oob": 0, "inline": 1, "drop": 2, "gap": 3},  # URGENT_* of urgent.pxd
+    "refuse_signatures": {"none": 0, "md5": 1, "all": 3},  # SIGNATURE_* of tcpopt.pxd
     # MIDSTREAM_* of state.pxd; to accept a packet is, on a tap, to leave it alone.
     "midstream": {"ignore": 0, "accept-packet": 0, "pickup": 1, "accept-flow": 2},
 }

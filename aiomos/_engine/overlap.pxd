@@ -18,10 +18,16 @@ cdef enum:
     OVERLAP_OLD_LINUX = 4
     OVERLAP_SOLARIS = 5       # HP-UX 11
     OVERLAPS = 6
+    OVERLAP_MASK = 7
     # Beside a policy: bytes are handed out when the receiver has acknowledged them.
     DELIVER_ACKED = 8
-    POLICY_BITS = 4           # of both together
-    POLICY_MASK = 15
+    URGENT_SHIFT = 4          # and what becomes of urgent bytes: UrgentPolicy (limits.pxd)
+    POLICY_MASK = 0x3F        # all of these together: Stream.policy
+    POLICY_BITS = 8           # of an end in Flow.policies, where there is besides:
+    POLICY_READ = 0x40        # some handler wants the bytes of this end
+
+cdef inline int urgent_policy(uint8_t policy) noexcept nogil:
+    return policy >> URGENT_SHIFT & 3
 
 cdef inline bint overlap_by_borders(uint8_t policy) noexcept nogil:
     """Whether it matters which segment brought a byte; if not, segments may be joined."""

@@ -64,6 +64,7 @@ cdef class Pump:
     cdef int consume(self, Record *r) except -1
     cdef int start_handlers(self, Record *r) except -1
     cdef int start_handler(self, Record *r, uint32_t bit) except -1
+    cdef void ends_flipped(self, const Record *r) noexcept
     cdef void side_changed(self, Flow *f, int side) noexcept
     cdef int flow_ended(self, Flow *f) except -1
     cdef int handler_failed(self, FlowBase view, object error) except -1

@@ -14,8 +14,9 @@ from aiomos._engine.life cimport flow_unviewed
 from aiomos._engine.limits cimport CLIENT, CLOSE_CAPTURE_END, SERVER
 from aiomos._engine.probe cimport match_flow
 from aiomos._engine.shim cimport AIO_BURST_MAX
-from aiomos._engine.state cimport (RECORD_CLOSE, RECORD_DATAGRAM, RECORD_SIDE, RECORD_START,
-                                   records_full)
+from aiomos._engine.state cimport (RECORD_CLOSE, RECORD_DATAGRAM, RECORD_FLIP, RECORD_SIDE,
+                                   RECORD_START, records_full)
+from aiomos._engine.stream cimport stream_unread
 from aiomos._engine.task cimport FlowTask, flow_task_new
 from aiomos._engine.taskface cimport TASK_RETURNED
 from aiomos._engine.endpoint cimport EndpointBase
@@ -27,6 +28,7 @@ EMPTY_NAP = 0.001     # seconds, when a replay's source has nothing now
 cdef enum:
     CYCLES_BETWEEN_SIGNALS = 64
     CANCELLED_KEPT = 64       # calls that nobody wants any more, before they are cleared away
+    SERVER_ONLY = 2           # Handler.sides
 
 
 cdef class Pump:
@@ -167,7 +169,9 @@ cdef class Pump:
         elif r.kind == RECORD_CLOSE:
             self.flow_ended(r.flow)
         elif r.kind == RECORD_DATAGRAM:
-            self.side_changed(r.flow, CLIENT)
+            self.side_changed(r.flow, 0)
+        elif r.kind == RECORD_FLIP:
+            self.ends_flipped(r)
         elif r.flow.views != NULL:
             view = <FlowBase>r.flow.views
             while view is not None:
@@ -188,10 +192,10 @@ cdef class Pump:
                                            r.flow, self.queue, handler)
         cdef FlowTask task
         handler.started += 1
-        if handler.sides & 1:
-            view.client.attach(r.position[CLIENT], r.missing[CLIENT])
-        if handler.sides & 2:
-            view.server.attach(r.position[SERVER], r.missing[SERVER])
+        if handler.sides >> r.side & 1:     # by the roles that the ends had then
+            view.end0.attach(r.position[0], r.missing[0])
+        if handler.sides >> (1 - r.side) & 1:
+            view.end1.attach(r.position[1], r.missing[1])
         view.link()
         try:
             coroutine = handler.function(view)
@@ -208,13 +212,25 @@ cdef class Pump:
         self.queue.push(task)
         return 0
 
+    cdef void ends_flipped(self, const Record *r) noexcept:
+        """Readers of one side are given the end that this is now, besides the one they have."""
+        cdef FlowBase view = None if r.flow.views == NULL else <FlowBase>r.flow.views
+        cdef int side
+        while view is not None:
+            side = r.side ^ (view.handler.sides == SERVER_ONLY)
+            view.read_other(side, r.position[side], r.missing[side])
+            view = view.next_view
+        for side in range(2):               # who wanted it has ended, or has stopped reading
+            if r.flow.stream[side] != NULL:
+                stream_unread(r.flow.stream[side])
+
     cdef void side_changed(self, Flow *f, int side) noexcept:
         cdef EndpointBase e
         if f.views == NULL:
             return
         view = <FlowBase>f.views
         while view is not None:
-            e = view.client if side == CLIENT else view.server
+            e = view.end1 if side else view.end0
             if e.changed() and not e.listed:
                 e.listed = True
                 self.over_limit.sides.append(e)
@@ -232,8 +248,8 @@ cdef class Pump:
         while view is not None:
             following = view.next_view
             view.wake_waiters()
-            view.client.changed()
-            view.server.changed()
+            view.end0.changed()
+            view.end1.changed()
             if view.task is None:           # its handler ended before
                 self.forget_view(view)
             view = following
@@ -265,8 +281,8 @@ cdef class Pump:
         cdef Flow *f = view.fl
         cdef FlowBase before
         view.task = None
-        view.client.detach()
-        view.server.detach()
+        view.end0.detach()
+        view.end1.detach()
         if view.waiters is not None and not f.flags & FLOW_CLOSED:
             return 0            # children of the handler wait for the flow: until it ends
         view.linked = False

@@ -13,7 +13,7 @@ from aiomos._engine.events cimport (EVENT_ANOMALY, EVENT_START, EVENT_STATE, HOO
                                     HOOK_SENDER, HOOK_TIMER, VERDICT_REFUSED, VERDICT_REPEATED,
                                     Event, event_fn)
 from aiomos._engine.extra cimport Extras
-from aiomos._engine.flow cimport HALF_STARTED, TCP_LISTEN, Flow
+from aiomos._engine.flow cimport HALF_STARTED, TCP_LISTEN, Flow, flow_role
 from aiomos._engine.flowtable cimport FlowTable
 from aiomos._engine.pool cimport Pool
 from aiomos._engine.shim cimport aio_frame
@@ -29,6 +29,7 @@ cdef enum:
     RECORD_ESTABLISHED = 2
     RECORD_CLOSE = 3          # side: CLOSE_*; the last of a flow
     RECORD_DATAGRAM = 4       # UDP: the queue of the flow has more
+    RECORD_FLIP = 5           # the ends changed roles: readers of one side (mask) get the other
 
 cdef struct Record:
     Flow *flow
@@ -37,7 +38,7 @@ cdef struct Record:
     uint64_t position[2]      # START: positions in the two streams ...
     uint64_t missing[2]       # ... and bytes in gaps before them
     uint8_t kind              # RecordKind
-    uint8_t side
+    uint8_t side              # START: 1 if the ends had changed roles before
 
 cdef enum:
     RECORDS = 1024            # size of the buffer
@@ -90,7 +91,7 @@ cdef enum:
     C_TCP_KEEP_ALIVE = 23
     C_TCP_WINDOW_PROBE = 24   # of a closed window
     C_TCP_URGENT = 25         # urgent bytes or segments that were not delivered in line
-    C_TCP_FLIPPED = 26        # kept for flows whose ends change roles: not counted yet
+    C_TCP_FLIPPED = 26        # flows whose ends changed roles
     C_TCP_SMALL = 27          # flows' sides that sent many tiny segments at once
     C_EVICTED_LINGERING = 28  # closed flows' entries given up before their time
     C_EVICTED_EMBRYONIC = 29  # handshakes given up for newer ones, or for memory
@@ -108,7 +109,8 @@ cdef enum:
     C_BAD_CHECKSUM = 41       # packets that nobody received: not let in
     C_DUPLICATES = 42         # copies of a packet taken a moment ago (option dedup)
     C_SHED_FRAGMENTS = 43     # bytes of datagrams that were not whole given up, memory being short
-    COUNTERS = 44
+    C_TCP_SIGNATURE = 44      # signed segments of a connection that is not, or the reverse
+    COUNTERS = 45
 
 # CoreState.checks (admit.pxd)
 cdef enum:
@@ -145,7 +147,8 @@ cdef struct CoreConfig:
     uint32_t history          # bytes kept of a side to judge repeated ones by, where wanted
     uint8_t min_ttl           # packets under it reach no flow
     uint8_t midstream         # MIDSTREAM_*: connections whose SYN was not seen
-    uint8_t urgent            # URGENT_* (urgent.pxd)
+    uint8_t urgent            # URGENT_*, where no handler says it
+    uint8_t signatures        # SIGNATURE_*: those that receivers look at (tcpopt.pxd)
     uint32_t oob_limit        # urgent bytes of a side that are taken out of line, at most
     uint8_t key_scope         # SCOPE_*: what is part of a flow's key besides addresses and ports
     uint32_t decoders         # bit mask of Decoder (walk.pxd)
@@ -244,7 +247,7 @@ cdef inline void event_raise_bytes(CoreState *cs, Flow *f, int kind, int side, u
     e.old_length = old_length
     e.new_length = new_length
     e.kind = <uint8_t>kind
-    e.side = <uint8_t>side
+    e.side = <uint8_t>(side if f == NULL else flow_role(f, side))
     e.hook = hook
     cs.event(cs.event_context, &e)
 

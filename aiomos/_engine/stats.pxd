@@ -6,7 +6,6 @@ where the flag is set more.
 from libc.stdint cimport uint32_t
 
 from aiomos._engine.flow cimport FLOW_STATS, Flow
-from aiomos._engine.flowstats cimport EndStats
 from aiomos._engine.state cimport CoreState
 from aiomos._engine.wire cimport Packet
 
@@ -15,14 +14,6 @@ cdef void stats_open(CoreState *cs, Flow *f) noexcept nogil
 cdef void stats_close(CoreState *cs, Flow *f) noexcept nogil
 # A packet of end s has been judged; only where FLOW_STATS is set.
 cdef void stats_packet(const CoreState *cs, Flow *f, const Packet *p, int s) noexcept nogil
-
-# The ends have changed roles (a flow picked up the wrong way round).
-cdef inline void stats_flip(Flow *f) noexcept nogil:
-    cdef EndStats end
-    if f.flags & FLOW_STATS:
-        end = f.stats.end[0]
-        f.stats.end[0] = f.stats.end[1]
-        f.stats.end[1] = end
 
 # n bytes of a side were seen before; came early; were given up.
 cdef inline void stats_retransmitted(Flow *f, int s, uint32_t n) noexcept nogil:

@@ -97,7 +97,7 @@ cdef struct Stream:
     uint32_t ready            # with DELIVER_ACKED: end of what is in order, handed out or not
     uint32_t history          # delivered bytes kept though every reader has them; 0: none
     uint32_t kept             # of these, how many lie in front of `start`
-    uint8_t policy            # OverlapPolicy, and DELIVER_ACKED (overlap.pxd)
+    uint8_t policy            # OverlapPolicy, DELIVER_ACKED, UrgentPolicy (overlap.pxd)
     uint16_t urgent_bytes     # taken out of line so far, 65535 at most
     uint32_t urgent           # number of the last urgent byte announced (urgent.pyx)
 
@@ -124,6 +124,8 @@ cdef uint64_t stream_shed(Stream *s) noexcept nogil
 # Begins to read at a position; missing is the number of bytes in gaps before it.
 cdef void cursor_attach(Cursor *c, Stream *s, uint64_t position, uint64_t missing) noexcept nogil
 cdef void cursor_detach(Cursor *c) noexcept nogil
+# If nobody reads it: from here on its bytes are counted, not kept.
+cdef void stream_unread(Stream *s) noexcept nogil
 # When the byte n bytes behind the cursor was delivered; only for bytes at hand.
 cdef int64_t cursor_time(const Cursor *c, uint64_t n) noexcept nogil
 # How many bytes from the cursor on, n at most, were delivered together, and when; only for bytes

@@ -433,13 +433,18 @@ cdef void cursor_detach(Cursor *c) noexcept nogil:
     c.stream = NULL
     if s.cursors != NULL and s.references > 1:
         trim(s)
-    elif s.cursors == NULL:
-        s.flags |= STREAM_STOPPED
-        s.base += s.fill
-        s.marks_gone += s.n_marks
-        s.n_marks = 0
-        drop_buffer(s)
+    stream_unread(s)
     stream_drop(s)
+
+
+cdef void stream_unread(Stream *s) noexcept nogil:
+    if s.cursors != NULL:
+        return
+    s.flags |= STREAM_STOPPED
+    s.base += s.fill
+    s.marks_gone += s.n_marks
+    s.n_marks = 0
+    drop_buffer(s)
 
 
 cdef inline uint64_t next_mark(const Cursor *c) noexcept nogil:

@@ -1,4 +1,4 @@
-"""Which overlap policy, and which delivery, the two sides of a new flow get.
+"""Which overlap policy, which delivery, and what of urgent bytes, the two sides of a new flow get.
 
 A policy is that of the end that *receives* the bytes of a side: of the client's bytes, the
 server's. A handler names one, or leaves it to a table of prefixes in which the receiver's
@@ -17,9 +17,10 @@ cdef struct TargetPrefix:
     uint8_t policy            # OverlapPolicy
 
 cdef struct Targets:
-    uint64_t asking           # handlers that ask for anything but first copies on arrival
+    uint64_t asking           # handlers that ask for anything but the usual
     uint64_t by_prefix        # of these, those that leave the policy to the table
-    uint8_t asked[MAX_HANDLERS]   # OverlapPolicy and DELIVER_ACKED
+    uint8_t asked[MAX_HANDLERS]   # OverlapPolicy, DELIVER_ACKED, UrgentPolicy
+    uint8_t usual             # the same, of flows for which nobody asks for another
     TargetPrefix *prefixes    # longest first; the Core's
     uint32_t n_prefixes
 

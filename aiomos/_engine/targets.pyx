@@ -1,7 +1,7 @@
 """Choosing once a flow: a few handlers, and a linear walk of the table."""
 from libc.string cimport memcmp
 
-from aiomos._engine.overlap cimport DELIVER_ACKED, OVERLAP_FIRST
+from aiomos._engine.overlap cimport OVERLAP_FIRST, OVERLAP_MASK
 
 
 cdef inline bint covers(const TargetPrefix *p, const uint8_t *address) noexcept nogil:
@@ -22,7 +22,7 @@ cdef uint8_t policy_of_receiver(const Targets *t, const Flow *f, int side) noexc
 
 cdef uint8_t targets_choose(const Targets *t, const Flow *f, int side, uint64_t readers,
                             uint32_t *conflicts) noexcept nogil:
-    cdef uint8_t chosen = OVERLAP_FIRST, wish
+    cdef uint8_t chosen = t.usual, wish
     cdef bint decided = False
     cdef int i
     conflicts[0] = 0
@@ -31,7 +31,7 @@ cdef uint8_t targets_choose(const Targets *t, const Flow *f, int side, uint64_t 
             continue
         wish = t.asked[i]
         if t.by_prefix >> i & 1:
-            wish = (wish & DELIVER_ACKED) | policy_of_receiver(t, f, side)
+            wish = (wish & <uint8_t>~OVERLAP_MASK) | policy_of_receiver(t, f, side)
         if not decided:
             chosen = wish
             decided = True

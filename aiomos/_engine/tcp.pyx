@@ -7,7 +7,7 @@ what the half itself has shown.
 from libc.stdint cimport uint32_t
 
 from aiomos._engine.checks cimport (SMALL_SEGMENT, ack_ahead, ack_behind, beyond_window, same_ack,
-                                    small_arrives, timestamp_check, window_closed)
+                                    options_check, small_arrives, timestamp_check, window_closed)
 from aiomos._engine.closing cimport (close_if_done, fin_acked, fin_received, fin_sent,
                                      rst_arrives, rst_disproved)
 from aiomos._engine.delivery cimport delivery_acked, delivery_shown
@@ -24,6 +24,7 @@ from aiomos._engine.life cimport flow_tell_end
 from aiomos._engine.limits cimport ACK, FIN, RST, SYN, URG
 from aiomos._engine.receive cimport receive_text
 from aiomos._engine.seq cimport seq_gt, seq_le
+from aiomos._engine.signatures cimport signature_check
 from aiomos._engine.state cimport (C_LATE, C_TCP_BAD_FLAGS, C_TCP_NO_ACK, event_raise,
                                    event_wanted, refuse)
 from aiomos._engine.strays cimport stray
@@ -42,7 +43,7 @@ cdef inline int arrives(CoreState *cs, Flow *f, Packet *p, int s) noexcept nogil
     if unlikely(not (f.flags & FLOW_OPEN and p.flags & (FIN | SYN | RST | ACK | URG) == ACK)):
         return arrives_slow(cs, f, p, s)
     f.h[s].packets += 1
-    if f.flags & (FLOW_PAWS | FLOW_LEARNING) and unlikely(not timestamp_check(cs, f, p, s)):
+    if unlikely(not options_check(cs, f, p, s)):
         f.last_ns = cs.now
         return TCP_DONE
     f.last_ns = cs.now
@@ -82,6 +83,8 @@ cdef int arrives_slow(CoreState *cs, Flow *f, Packet *p, int s) noexcept nogil:
 cdef void other_arrives(CoreState *cs, Flow *f, Packet *p, int s) noexcept nogil:
     """A segment without SYN that is not for the fast path: it ends or begins something."""
     cdef bint timely = True
+    if not signature_check(cs, f, p, s):
+        return
     if f.flags & (FLOW_PAWS | FLOW_LEARNING):
         timely = timestamp_check(cs, f, p, s)
     f.last_ns = cs.now

@@ -10,6 +10,8 @@ cdef enum:
     OPT_WINDOW_SCALE = 3
     OPT_SACK_PERMITTED = 4
     OPT_TIMESTAMP = 8
+    OPT_MD5 = 19
+    OPT_AO = 29
     MAX_WINDOW_SCALE = 14   # RFC 7323 section 2.3: larger values mean 14
 
 
@@ -22,7 +24,7 @@ cdef void tcpopt_parse(TcpOptions *o, const uint8_t *options, uint32_t length) n
             continue
         size = options[at + 1] if at + 1 < length else 0
         if size < 2 or size > length - at:
-            o.malformed = 1
+            o.malformed = <uint8_t>(length - at)
             return
         take_option(o, options + at, size)
         at += size
@@ -37,6 +39,10 @@ cdef inline void take_option(TcpOptions *o, const uint8_t *h, uint32_t size) noe
         o.window_scale = min(h[2], <uint8_t>MAX_WINDOW_SCALE)
     elif h[0] == OPT_SACK_PERMITTED and size == 2:
         o.sack_permitted = 1
+    elif h[0] == OPT_MD5 and size == 18:
+        o.signature |= SIGNATURE_MD5
+    elif h[0] == OPT_AO and size >= 4:
+        o.signature |= SIGNATURE_AO
     elif h[0] == OPT_TIMESTAMP and size == 10:
         o.has_timestamp = 1
         o.ts_value = be32(h + 2)

@@ -7,6 +7,7 @@ from aiomos._engine.flow cimport FLOW_CLOSED, FLOW_ESTABLISHED, HALF_SEEN
 from aiomos._engine.life cimport (flow_close, flow_expiry, flow_forget, flow_idle, flow_start,
                                   flow_watch)
 from aiomos._engine.limits cimport CLIENT, CLOSE_TIMEOUT
+from aiomos._engine.overlap cimport POLICY_BITS
 from aiomos._engine.state cimport (C_MEMORY, C_UDP_DROPPED, RECORD_DATAGRAM, START_DATA,
                                    START_ESTABLISHED, START_SYN, event_raise, record_add)
 from aiomos._engine.stream cimport (STREAM_STOPPED, STREAM_TOLD, Span, Stream, stream_append,
@@ -22,7 +23,7 @@ cdef void udp_arrives(CoreState *cs, Flow *f, Packet *p, int s) noexcept nogil:
         event_raise(cs, f, EVENT_START, s, HOOK_SENDER, 0, 0, 0)
     if not f.flags & FLOW_ESTABLISHED:
         f.flags |= FLOW_ESTABLISHED
-        f.sides = (f.sides & 1) | (f.sides >> 1)   # one queue, whichever side is read
+        f.policies = <uint8_t>(f.policies | f.policies >> POLICY_BITS)  # one queue, whoever reads
         flow_start(cs, f, START_SYN)
         flow_start(cs, f, START_ESTABLISHED)
         flow_start(cs, f, START_DATA)

@@ -7,12 +7,5 @@ from aiomos._engine.flow cimport Flow
 from aiomos._engine.state cimport CoreState
 from aiomos._engine.wire cimport Packet
 
-# UrgentPolicy: the option `urgent`.
-cdef enum:
-    URGENT_OOB = 0            # out of band, as an application without SO_OOBINLINE has it
-    URGENT_INLINE = 1         # in its place in the stream
-    URGENT_DROP = 2           # a segment with the URG flag is not delivered: a gap
-    URGENT_GAP = 3            # the byte becomes a gap of cause "urgent"
-
 # Text of a segment that carries the URG flag, or of a side with HALF_URGENT.
 cdef void urgent_text(CoreState *cs, Flow *f, Packet *p, int s) noexcept nogil

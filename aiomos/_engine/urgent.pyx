@@ -6,7 +6,8 @@ from aiomos._engine.delivery cimport (delivery_done, delivery_drain, delivery_du
                                       delivery_make_gap)
 from aiomos._engine.events cimport ANOMALY_URGENT
 from aiomos._engine.flow cimport FLOW_OPEN, HALF_URGENT
-from aiomos._engine.limits cimport GAP_URGENT, URG
+from aiomos._engine.limits cimport GAP_URGENT, URG, URGENT_DROP, URGENT_INLINE
+from aiomos._engine.overlap cimport urgent_policy
 from aiomos._engine.receive cimport receive_text
 from aiomos._engine.seq cimport seq_gt, seq_lt
 from aiomos._engine.state cimport C_TCP_URGENT, anomaly
@@ -15,21 +16,27 @@ from aiomos._engine.stream cimport STREAM_URGENT_SEEN, Stream
 
 cdef void urgent_text(CoreState *cs, Flow *f, Packet *p, int s) noexcept nogil:
     cdef Stream *st = f.stream[s]
-    cdef uint32_t pointer = be16(p.l4 + 18) if p.flags & URG else 0
-    if st == NULL or cs.config.urgent == URGENT_INLINE:
+    cdef int policy = URGENT_INLINE if st == NULL else urgent_policy(st.policy)
+    if policy == URGENT_INLINE and not f.h[s].flags & HALF_URGENT:
         if p.payload_len:
             receive_text(cs, f, p, s, p.seq, False)
         return
-    if pointer and cs.config.urgent == URGENT_DROP:
+    if p.flags & URG and policy == URGENT_DROP:
         drop_text(cs, f, p, s)
         return
-    if pointer:
-        announced(f, p.seq + pointer - 1, s)
+    if p.flags & URG and policy != URGENT_INLINE:   # which it may be from here on, not from before
+        announced(f, urgent_number(p), s)
     if p.payload_len:
         place(cs, f, p, s)
         if f.h[s].flags & HALF_URGENT:
             delivery_drain(cs, f, s, delivery_due(f, s))
             delivery_done(cs, f, s)
+
+
+cdef inline uint32_t urgent_number(const Packet *p) noexcept nogil:
+    """The byte in front of the pointer; of a pointer of 0, Linux takes the segment's first."""
+    cdef uint32_t pointer = be16(p.l4 + 18)
+    return p.seq + pointer - 1 if pointer else p.seq
 
 
 cdef void announced(Flow *f, uint32_t number, int s) noexcept nogil:

@@ -18,6 +18,7 @@ EMPTY = {
     "timestamp": None,
     "sack_permitted": False,
     "malformed": False,
+    "signature": 0,
 }
 
 
@@ -33,6 +34,7 @@ def test_usual_syn_options_are_all_found():
         "timestamp": (7, 9),
         "sack_permitted": True,
         "malformed": False,
+        "signature": 0,
     }
 
 
