@@ -10,7 +10,7 @@ from aiomos.events import Gap, Message
 
 if TYPE_CHECKING:
     from aiomos._endpoint import Endpoint
-    from aiomos._flow import Flow
+    from aiomos._engine.flowview import FlowBase
 
 
 class _Turn:
@@ -38,9 +38,9 @@ class _Turn:
 class Conversation:
     """One pass over both sides of a flow; where it stands is in the cursors of the two ends."""
 
-    def __init__(self, flow: Flow, limit: int, timeout: float | None) -> None:
+    def __init__(self, flow: FlowBase, limit: int, timeout: float | None) -> None:
         self._flow = flow
-        self._ends = {"client": flow.client, "server": flow.server}
+        self._ends: dict[str, Endpoint] = {"client": flow.client, "server": flow.server}
         self._limit = limit
         self._timeout = timeout
         self._turn: _Turn | None = None

@@ -5,20 +5,23 @@ from __future__ import annotations
 import asyncio
 from contextvars import Context
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Generator
 
-    from aiomos._flow import Flow
-
 _T = TypeVar("_T")
+
+
+class _Flow(Protocol):
+    async def closed(self) -> object: ...
+    async def sleep(self, seconds: float) -> None: ...
 
 
 class FlowScope(asyncio.TaskGroup):
     """What :meth:`Flow.scope` gives: a task group whose tasks are cancelled after the flow."""
 
-    def __init__(self, flow: Flow, linger: float) -> None:
+    def __init__(self, flow: _Flow, linger: float) -> None:
         super().__init__()
         self._flow = flow
         self._linger = linger
