@@ -117,6 +117,14 @@ class App:
     ) -> Callable[[_F], _F]:
         """Run ``async def handler(flow)`` for every TCP connection that passes the filter.
 
+        >>> import aiomos
+        >>> app = aiomos.App()
+        >>> @app.tcp("port 80", sides="client")
+        ... async def first_line(flow: aiomos.Flow) -> None:
+        ...     print((await flow.client.readline()).decode().strip())
+        >>> summary = aiomos.run(app, capture, count=10)
+        GET / HTTP/1.1
+
         Args:
             filter: a BPF expression, judged once a connection, from client to server; None
                 takes all.
@@ -166,6 +174,17 @@ class App:
 
         ``async for datagram in flow`` gives its datagrams, both directions, until no more
         came for its idle time.
+
+        >>> import aiomos
+        >>> app = aiomos.App()
+        >>> @app.udp("port 53")
+        ... async def sizes(flow: aiomos.Flow) -> None:
+        ...     async for datagram in flow:
+        ...         print(datagram.time, datagram.sender, len(datagram.data), "bytes")
+
+        Raises:
+            AppError: the handler is no coroutine function.
+            ConfigError: the filter is no string.
         """
         _must_be_filter(filter, "udp")
 
@@ -181,6 +200,18 @@ class App:
 
         ``def handler(packet)`` runs inside packet processing and borrows the packet;
         ``async def handler(packet)`` runs after the burst, with a copy.
+
+        >>> import aiomos
+        >>> app, sizes = aiomos.App(), []
+        >>> @app.packet("tcp[tcpflags] & tcp-syn != 0")
+        ... def count(packet: aiomos.Packet) -> None:
+        ...     sizes.append(len(bytes(packet)))
+        >>> summary = aiomos.run(app, capture)
+        >>> max(sizes)
+        74
+
+        Raises:
+            ConfigError: the filter is no string.
         """
         _must_be_filter(filter, "packet")
 
@@ -204,6 +235,14 @@ class App:
         the other, at most 1024 of them waiting, :class:`EventsLost` in the place of more.
 
         ``flow`` is one object for all functions of a flow, None for an :class:`Orphan`.
+
+        >>> import aiomos
+        >>> app = aiomos.App()
+        >>> @app.on(aiomos.ConnectionEnd)
+        ... def ended(flow: aiomos.Flow, event: aiomos.ConnectionEnd, packet: object) -> None:
+        ...     print(flow.key.server_port, event.reason)
+        >>> summary = aiomos.run(app, capture, count=12)
+        80 CAPTURE_END
 
         Args:
             wanted: classes of events; :class:`Event` for all of them.
@@ -230,6 +269,16 @@ class App:
         """Run ``async def handler()`` every so many seconds, never overlapping itself.
 
         In a replay these are seconds of capture time.
+
+        >>> import aiomos
+        >>> app = aiomos.App()
+        >>> @app.every(10)
+        ... async def report() -> None:
+        ...     print(len(aiomos.flow_tasks()), "handlers run")
+
+        Raises:
+            AppError: it is no coroutine function.
+            ConfigError: the period is not more than 0 seconds.
         """
         if not seconds > 0:
             raise ConfigError(f"every({seconds!r}): the period is more than 0 seconds")
@@ -245,6 +294,23 @@ class App:
         """Enter ``async def handler(app)``, an async generator, once before traffic.
 
         What it yields becomes :attr:`state`; what stands behind the ``yield`` runs at the end.
+
+        >>> import aiomos
+        >>> from collections import Counter
+        >>> app = aiomos.App()
+        >>> @app.lifespan
+        ... async def ports(app: aiomos.App):
+        ...     counter = Counter()
+        ...     yield counter
+        ...     print(counter.most_common(1)[0][0])
+        >>> @app.tcp()
+        ... async def count(flow: aiomos.Flow) -> None:
+        ...     app.state[flow.server.port] += 1
+        >>> summary = aiomos.run(app, capture)
+        80
+
+        Raises:
+            AppError: it is no async generator function.
         """
         _must_be_generator(function)
         self.lifespans.append(function)
