@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, Protocol, TypeAlias
 
 import attrs
 
@@ -12,14 +12,20 @@ from aiomos._functions import name_of
 from aiomos._options import check_limit, number_of
 from aiomos._packet import Packet
 
+
+class CallNext(Protocol):
+    """What a middleware awaits to go on: the next middleware, at last the handler."""
+
+    def __call__(self, flow: Flow, /) -> Awaitable[object]:
+        """Runs it."""
+
+
 FlowHandler: TypeAlias = Callable[[Flow], Awaitable[object]]
 PacketHandler: TypeAlias = Callable[[Packet], object]
 EventHandler: TypeAlias = Callable[..., object]
 EveryHandler: TypeAlias = Callable[[], Awaitable[object]]
 #: Takes the app.
 Lifespan: TypeAlias = Callable[[Any], AsyncIterator[object]]
-#: What a middleware calls to go on.
-CallNext: TypeAlias = Callable[[Flow], Awaitable[Any]]
 Middleware: TypeAlias = Callable[[Flow, CallNext], Awaitable[object]]
 
 
