@@ -13,7 +13,7 @@ from itertools import pairwise
 
 from aiomos._engine import names
 from aiomos._engine.options import check_options
-from aiomos._engine.assembler cimport Arrival, asm_add, asm_drain, asm_moved, asm_truncate
+from aiomos._engine.assembler cimport Arrival, asm_add, asm_drain, asm_fin, asm_moved, asm_truncate
 from aiomos._engine.clock cimport Clock, clock_needs_next, clock_step
 from aiomos._engine.core cimport Core
 from aiomos._engine.events cimport Event
@@ -454,7 +454,11 @@ cdef class StreamHook:
         span_of(&a.span, box, bool(cuts))
         a.seq = seq
         a.begin = seq
+        a.end = seq + a.span.length
         return asm_add(self.stream, &a)
+
+    def add_fin(self, uint32_t seq, begin=None):
+        return asm_fin(self.stream, seq, seq if begin is None else begin)
 
     def drain(self, uint32_t nxt, upto=None):
         """(new nxt, whether memory was refused)"""
@@ -466,10 +470,10 @@ cdef class StreamHook:
         asm_truncate(self.stream, seq)
 
     def pieces(self):
-        """[(seq, bytes)], in the order of the store."""
+        """[(seq, bytes)], in the order of the store; of a FIN, None."""
         cdef Stream *s = self.stream
         return [(s.pieces[i].seq,
-                 PyBytes_FromStringAndSize(<const char *>s.pieces[i].data + s.pieces[i].skip,
+                 None if s.pieces[i].data == NULL else PyBytes_FromStringAndSize(<const char *>s.pieces[i].data + s.pieces[i].skip,
                                            s.pieces[i].length))
                 for i in range(s.n_pieces)]
 

@@ -22,6 +22,7 @@ cdef enum:
     DELIVER_ACKED = 8
     POLICY_BITS = 4           # of both together
     POLICY_MASK = 15
+    OVERLAP_MASK = 7          # the OverlapPolicy alone
 
 cdef inline bint overlap_by_borders(uint8_t policy) noexcept nogil:
     """Whether it matters which segment brought a byte; if not, segments may be joined."""

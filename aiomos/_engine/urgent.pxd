@@ -15,4 +15,5 @@ cdef enum:
     URGENT_GAP = 3            # the byte becomes a gap of cause "urgent"
 
 # Text of a segment that carries the URG flag, or of a side with HALF_URGENT.
-cdef void urgent_text(CoreState *cs, Flow *f, Packet *p, int s) noexcept nogil
+# how: TEXT_FIN if it ends with a FIN.
+cdef void urgent_text(CoreState *cs, Flow *f, Packet *p, int s, int how) noexcept nogil

@@ -3,7 +3,7 @@
 No sequence numbers here: positions are stream offsets of the end that sends, 0 is the first byte
 behind its SYN, and a FIN stands at the position behind the last byte. What has arrived ahead of its
 turn lies in a map from position to byte; of two copies the first stays. A FIN is one more symbol in
-that map, and the stream ends where reading in order comes to it.
+that map, which gives way to a byte, and the stream ends where reading in order comes to it.
 """
 
 from __future__ import annotations
@@ -96,7 +96,8 @@ class Stream:
         for position, symbol in enumerate(symbols, at):
             fits = position < self.edge or (symbol == END and position == self.edge)
             if position >= self.nxt and fits and not self.ended:
-                self.ahead.setdefault(position, symbol)
+                if self.ahead.get(position, END) == END:
+                    self.ahead[position] = symbol
         while not self.ended and self.nxt in self.ahead:
             symbol = self.ahead.pop(self.nxt)
             self.nxt += 1
