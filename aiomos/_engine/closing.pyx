@@ -88,8 +88,7 @@ cdef inline bint handshake_seen(const Flow *f) noexcept nogil:
 
 cdef inline bint seen_to_challenge(const Flow *f, int s) noexcept nogil:
     """A Linux that was heard from its SYN on takes nothing else above a hole."""
-    return (target_linux(f, s) and handshake_seen(f)
-            and f.stream[s] != NULL and f.stream[s].n_pieces != 0)
+    return target_linux(f, s) and handshake_seen(f)
 
 
 cdef bint at_fin(const Flow *f, const Packet *p, int s) noexcept nogil:

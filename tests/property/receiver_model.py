@@ -165,9 +165,10 @@ class Connection:
         stream = self.sent[s]
         if stream.ended:
             return
+        fin = at + len(segment.data)
+        if segment.flags & FIN and stream.nxt <= fin <= stream.edge:
+            self._step(s, SENDS_FIN)  # its own word, whatever its peer makes of it
         stream.take(at, segment.symbols)
-        if stream.ended or END in stream.ahead.values():
-            self._step(s, SENDS_FIN)
         if stream.ended:
             self._step(1 - s, GETS_FIN)
 

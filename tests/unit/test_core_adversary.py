@@ -184,7 +184,7 @@ ODD_RESETS = [RST | SYN, RST | FIN, RST | FIN | ACK, RST | SYN | FIN | PSH | ACK
 def test_linux_reset_with_other_flags_resets_at_once(flags):
     driver, talk = linux()
     talk.s(b"good")
-    talk.s(b"evil", flags=flags)
+    talk.s(b"evil", flags=flags, at=4)
     assert driver.flows[0].reason == "RESET"
     assert driver.flows[0].data(SERVER) == b"good"
     assert driver.anomalies() == ["invalid_flags"]
@@ -195,7 +195,7 @@ def test_linux_reset_with_other_flags_resets_at_once(flags):
 @pytest.mark.parametrize("goes_on", [False, True])
 def test_reset_with_other_flags_its_receiver_says_whether_it_was_one(driver, talk, flags, goes_on):
     talk.s(b"good")
-    talk.s(b"evil", flags=flags)
+    talk.s(b"evil", flags=flags, at=4)
     talk.s(b"more", at=4)
     if goes_on:
         talk.c(ack=8)
@@ -212,7 +212,7 @@ def test_linux_reset_at_the_fin_resets():
 
 
 @pytest.mark.parametrize(
-    ("options", "reason"), [(mss() + sack_permitted(), "RESET"), (mss(), None)], ids=["sack", "none"]
+    ("options", "reason"), [(mss() + sack_permitted(), "RESET"), (mss(), "")], ids=["sack", "none"]
 )
 def test_linux_reset_above_a_hole_resets_where_it_was_told_by_sack(options, reason):
     driver, talk = linux(options=(options, options))
