@@ -29,8 +29,8 @@ from aiomos._engine.seq cimport seq_diff, seq_ge, seq_gt, seq_le, seq_lt
 from aiomos._engine.shim cimport AIO_BURST_MAX, aio_frame, aio_seg
 from aiomos._engine.state cimport (HOOK_FLOW_START, RECORD_CLOSE, RECORD_ESTABLISHED, RECORD_START,
                                    Record, records_full)
-from aiomos._engine.stream cimport (STREAM_EOF, Cursor, GapMark, Span, Stream, cursor_attach,
-                                    cursor_available, cursor_consume, cursor_data, cursor_detach,
+from aiomos._engine.stream cimport (STREAM_EOF, Cursor, GapMark, Piece, Span, Stream,
+                                    cursor_attach, cursor_available, cursor_consume, cursor_data, cursor_detach,
                                     cursor_gap, cursor_pass_gap, stream_append, stream_cut,
                                     stream_drop, stream_end, stream_gap, stream_new)
 from aiomos._engine.tcpopt cimport TcpOptions, tcpopt_parse
@@ -353,6 +353,13 @@ cdef list read_all(Cursor *c, list into, uint64_t most):
     return into
 
 
+cdef symbols_of(const Piece *p):
+    """Its bytes; None: a FIN."""
+    if p.data == NULL:
+        return None
+    return PyBytes_FromStringAndSize(<const char *>p.data + p.skip, p.length)
+
+
 @cython.no_gc
 cdef class StreamHook:
     """A Stream with its own pool, its assembler and numbered readers."""
@@ -472,10 +479,7 @@ cdef class StreamHook:
     def pieces(self):
         """[(seq, bytes)], in the order of the store; of a FIN, None."""
         cdef Stream *s = self.stream
-        return [(s.pieces[i].seq,
-                 None if s.pieces[i].data == NULL else PyBytes_FromStringAndSize(<const char *>s.pieces[i].data + s.pieces[i].skip,
-                                           s.pieces[i].length))
-                for i in range(s.n_pieces)]
+        return [(s.pieces[i].seq, symbols_of(&s.pieces[i])) for i in range(s.n_pieces)]
 
     @property
     def early(self):

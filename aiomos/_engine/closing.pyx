@@ -8,7 +8,8 @@ from aiomos._engine.assembler cimport asm_end
 from aiomos._engine.delivery cimport (delivery_fin, delivery_flush, delivery_hole_due,
                                       delivery_shown)
 from aiomos._engine.events cimport (ANOMALY_BAD_RESET, ANOMALY_INVALID_FLAGS,
-                                    ANOMALY_RIGHT_OF_WINDOW, DIFFERS_NO, EVENT_FIN, EVENT_RESET, EVENT_RETRANSMISSION)
+                                    ANOMALY_RIGHT_OF_WINDOW, DIFFERS_NO, EVENT_FIN, EVENT_RESET,
+                                    EVENT_RETRANSMISSION)
 from aiomos._engine.flow cimport (FLOW_CLAIM, FLOW_CLOSED, FLOW_DOUBT, FLOW_NO_SACK, FLOW_OPEN,
                                   FLOW_SHOWN, HALF_ACKING, HALF_CLAIMED, HALF_FIN, HALF_FIN_ACKED,
                                   HALF_FIN_DONE, HALF_RST, HALF_SYN, HALF_SYNCED, Half, TCP_CLOSED,

@@ -9,10 +9,10 @@ from aiomos._engine.events cimport (ANOMALY_BAD_ACK, ANOMALY_CHALLENGED_SYN, ANO
                                     ANOMALY_MALFORMED_OPTIONS, DIFFERS_NO, EVENT_ANOMALY,
                                     EVENT_ESTABLISHED, EVENT_RETRANSMISSION, HOOK_RECEIVER)
 from aiomos._engine.flow cimport (FLOW_CLOSED, FLOW_ESTABLISHED, FLOW_EVENTS, FLOW_MIDSTREAM,
-                                  FLOW_NO_SACK, FLOW_OPEN, FLOW_OTHER_ISN, FLOW_REUSE_SYN, HALF_ACKING,
-                                  HALF_FIN, HALF_INFERRED, HALF_SCALING, HALF_SEEN, HALF_SYN,
-                                  HALF_SYNCED, HALF_TIMESTAMPS, Half, TCP_ESTABLISHED,
-                                  TCP_LISTEN, TCP_SYN_RECEIVED, TCP_SYN_SENT)
+                                  FLOW_NO_SACK, FLOW_OPEN, FLOW_OTHER_ISN, FLOW_REUSE_SYN,
+                                  HALF_ACKING, HALF_FIN, HALF_INFERRED, HALF_SCALING, HALF_SEEN,
+                                  HALF_SYN, HALF_SYNCED, HALF_TIMESTAMPS, Half,
+                                  TCP_ESTABLISHED, TCP_LISTEN, TCP_SYN_RECEIVED, TCP_SYN_SENT)
 from aiomos._engine.life cimport flow_established, flow_keep, flow_start, flow_watch
 from aiomos._engine.limits cimport ACK, CLIENT, RST, SERVER, SYN
 from aiomos._engine.receive cimport TEXT_HOLD, receive_held, receive_release, receive_text

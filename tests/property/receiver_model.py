@@ -95,9 +95,9 @@ class Stream:
         """Seventh and eighth: text and FIN, as far as they lie in the window."""
         for position, symbol in enumerate(symbols, at):
             fits = position < self.edge or (symbol == END and position == self.edge)
-            if position >= self.nxt and fits and not self.ended:
-                if self.ahead.get(position, END) == END:
-                    self.ahead[position] = symbol
+            free = self.ahead.get(position, END) == END
+            if free and fits and position >= self.nxt and not self.ended:
+                self.ahead[position] = symbol
         while not self.ended and self.nxt in self.ahead:
             symbol = self.ahead.pop(self.nxt)
             self.nxt += 1
