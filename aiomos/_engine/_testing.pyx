@@ -30,9 +30,9 @@ from aiomos._engine.shim cimport AIO_BURST_MAX, aio_frame, aio_seg
 from aiomos._engine.state cimport (HOOK_FLOW_START, RECORD_CLOSE, RECORD_ESTABLISHED, RECORD_START,
                                    Record, records_full)
 from aiomos._engine.stream cimport (STREAM_EOF, Cursor, GapMark, Piece, Span, Stream,
-                                    cursor_attach, cursor_available, cursor_consume, cursor_data, cursor_detach,
-                                    cursor_gap, cursor_pass_gap, stream_append, stream_cut,
-                                    stream_drop, stream_end, stream_gap, stream_new)
+                                    cursor_attach, cursor_available, cursor_consume, cursor_data,
+                                    cursor_detach, cursor_gap, cursor_pass_gap, stream_append,
+                                    stream_cut, stream_drop, stream_end, stream_gap, stream_new)
 from aiomos._engine.tcpopt cimport TcpOptions, tcpopt_parse
 from aiomos._engine.timers cimport (Wheel, wheel_arm, wheel_disarm, wheel_init, wheel_pop,
                                     wheel_start)
