@@ -181,6 +181,8 @@ cdef void watch_next_hole(CoreState *cs, Flow *f, int s) noexcept nogil:
 cdef bint delivery_make_gap(CoreState *cs, Flow *f, int s, uint32_t upto,
                             uint32_t cause) noexcept nogil:
     cdef Half *snd = &f.h[s]
+    if snd.flags & HALF_FIN and not f.stream[s].fins:
+        upto = up_to_noted(f, s, upto)
     if snd.flags & HALF_FIN_DONE or not seq_gt(upto, snd.nxt):
         return False
     delivery_give_up(cs, f, s, upto - snd.nxt, cause)
@@ -191,6 +193,14 @@ cdef bint delivery_make_gap(CoreState *cs, Flow *f, int s, uint32_t upto,
     delivery_drain(cs, f, s, delivery_due(f, s))
     flow_tell(cs, f, s)
     return True
+
+
+cdef uint32_t up_to_noted(const Flow *f, int s, uint32_t upto) noexcept nogil:
+    """A FIN for which the store had no memory ends the hole, unless its receiver went on."""
+    cdef const Half *rcv = &f.h[1 - s]
+    if not seq_gt(upto, f.fin[s]) or seq_gt(f.h[s].nxt, f.fin[s]):
+        return upto
+    return upto if rcv.flags & HALF_ACKING and seq_gt(rcv.ack, f.fin[s] + 1) else f.fin[s]
 
 
 cdef inline uint32_t hole_end(const Stream *st, uint32_t limit) noexcept nogil:
@@ -250,20 +260,27 @@ cdef void delivery_fin(CoreState *cs, Flow *f, int s) noexcept nogil:
     cdef Stream *st = f.stream[s]
     if not snd.flags & HALF_FIN or snd.flags & HALF_FIN_DONE:
         return
-    if st == NULL:
-        if snd.nxt == f.fin[s]:
-            delivery_end(cs, f, s)
-        elif seq_gt(snd.nxt, f.fin[s]):
-            forget_fin(f, s)
-        return
-    if asm_fin_first(st) and asm_first(st) == snd.nxt:
+    if st == NULL or not st.fins:
+        meet_noted(cs, f, s)
+    elif asm_fin_first(st) and asm_first(st) == snd.nxt:
         if not went_on(f, s):
             delivery_end(cs, f, s)
             return
         asm_drop_first(st)           # somebody else's FIN, at a byte that the tap missed
         start_grace(cs, f, s, f.h[1 - s].ack, cs.config.reorder_grace_ns)
-    if not st.fins:
+        if not st.fins:
+            forget_fin(f, s)
+
+
+cdef void meet_noted(CoreState *cs, Flow *f, int s) noexcept nogil:
+    """One that is not in the store: nobody reads this side, memory was refused, or bytes have
+    taken its place."""
+    cdef const Stream *st = f.stream[s]
+    cdef uint32_t nxt = f.h[s].nxt
+    if seq_gt(nxt, f.fin[s]):
         forget_fin(f, s)
+    elif nxt == f.fin[s] and not (st != NULL and st.n_pieces and asm_first(st) == nxt):
+        delivery_end(cs, f, s)
 
 
 cdef inline bint went_on(const Flow *f, int s) noexcept nogil:
