@@ -278,10 +278,11 @@ class WindowUpdate(Event):
 
 @attrs.frozen
 class FinSeen(Event):
-    """An end said that it will send no more. Once a side.
+    """An end said that it will send no more. Once a side; once more if it then says it at
+    another place, before the first was reached.
 
     Attributes:
-        offset: 64-bit stream offset at which its stream ends.
+        offset: 64-bit stream offset at which its stream ends by this word.
     """
 
     offset: int

@@ -176,16 +176,19 @@ cdef const char *check_early(const Flow *f, int side) noexcept nogil:
     cdef const Stream *s = f.stream[side]
     cdef const Piece *p
     cdef uint64_t early = 0
-    cdef uint32_t i
+    cdef uint32_t i, fins = 0
     if s.n_pieces * sizeof(Piece) > s.pieces_size:
         return b"early bytes: more pieces than the list holds"
     for i in range(s.n_pieces):
         p = &s.pieces[i]
         early += p.length
-        if p.length == 0 or <uint64_t>p.skip + p.length > p.room:
+        fins += p.data == NULL
+        if p.length == 0 or p.data != NULL and <uint64_t>p.skip + p.length > p.room:
             return b"early bytes: a piece is empty, or larger than its block"
         if i and seq_diff(p.seq, s.pieces[i - 1].seq + s.pieces[i - 1].length) < 0:
             return b"early bytes: pieces overlap, or are not in order"
+    if fins != s.fins:
+        return b"early bytes: another number of FINs is kept than is counted"
     if early != s.early:
         return b"early bytes: another number is kept than is counted"
     return NULL

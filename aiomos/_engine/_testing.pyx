@@ -13,7 +13,7 @@ from itertools import pairwise
 
 from aiomos._engine import names
 from aiomos._engine.options import check_options
-from aiomos._engine.assembler cimport Arrival, asm_add, asm_drain, asm_moved, asm_truncate
+from aiomos._engine.assembler cimport Arrival, asm_add, asm_drain, asm_fin, asm_moved, asm_truncate
 from aiomos._engine.clock cimport Clock, clock_needs_next, clock_step
 from aiomos._engine.core cimport Core
 from aiomos._engine.events cimport Event
@@ -30,9 +30,9 @@ from aiomos._engine.shim cimport AIO_BURST_MAX, aio_frame, aio_seg
 from aiomos._engine.state cimport (HOOK_FLOW_START, RECORD_CLOSE, RECORD_ESTABLISHED, RECORD_FLIP,
                                    RECORD_START,
                                    Record, records_full)
-from aiomos._engine.stream cimport (STREAM_EOF, Cursor, GapMark, Span, Stream, cursor_attach,
-                                    cursor_available, cursor_consume, cursor_data, cursor_detach,
-                                    cursor_gap, cursor_pass_gap, stream_append,
+from aiomos._engine.stream cimport (STREAM_EOF, Cursor, GapMark, Piece, Span, Stream,
+                                    cursor_attach, cursor_available, cursor_consume, cursor_data,
+                                    cursor_detach, cursor_gap, cursor_pass_gap, stream_append,
                                     stream_behind_from, stream_cut, stream_drop, stream_end,
                                     stream_forget, stream_gap, stream_new)
 from aiomos._engine.tcpopt cimport TcpOptions, tcpopt_parse
@@ -365,6 +365,13 @@ cdef list read_all(Cursor *c, list into, uint64_t most):
     return into
 
 
+cdef symbols_of(const Piece *p):
+    """Its bytes; None: a FIN."""
+    if p.data == NULL:
+        return None
+    return PyBytes_FromStringAndSize(<const char *>p.data + p.skip, p.length)
+
+
 @cython.no_gc
 cdef class StreamHook:
     """A Stream with its own pool, its assembler and numbered readers."""
@@ -478,7 +485,11 @@ cdef class StreamHook:
         span_of(&a.span, box, bool(cuts))
         a.seq = seq
         a.begin = seq
+        a.end = seq + a.span.length
         return asm_add(self.stream, &a)
+
+    def add_fin(self, uint32_t seq, begin=None):
+        return asm_fin(self.stream, seq, seq if begin is None else begin)
 
     def drain(self, uint32_t nxt, upto=None):
         """(new nxt, whether memory was refused)"""
@@ -490,12 +501,9 @@ cdef class StreamHook:
         asm_truncate(self.stream, seq)
 
     def pieces(self):
-        """[(seq, bytes)], in the order of the store."""
+        """[(seq, bytes)], in the order of the store; of a FIN, None."""
         cdef Stream *s = self.stream
-        return [(s.pieces[i].seq,
-                 PyBytes_FromStringAndSize(<const char *>s.pieces[i].data + s.pieces[i].skip,
-                                           s.pieces[i].length))
-                for i in range(s.n_pieces)]
+        return [(s.pieces[i].seq, symbols_of(&s.pieces[i])) for i in range(s.n_pieces)]
 
     @property
     def early(self):

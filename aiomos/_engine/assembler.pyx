@@ -5,7 +5,8 @@ from libc.string cimport memcmp, memcpy, memmove
 
 from aiomos._engine.intrinsics cimport unlikely
 from aiomos._engine.limits cimport OOO_MAX_BYTES, OOO_MAX_RANGES
-from aiomos._engine.overlap cimport OVERLAP_MASK, overlap_by_borders, overlap_new_wins
+from aiomos._engine.overlap cimport (DELIVER_ACKED, OVERLAP_MASK, overlap_by_borders,
+                                     overlap_new_wins)
 from aiomos._engine.pool cimport pool_get_early as pool_get
 from aiomos._engine.pool cimport pool_put_early as pool_put
 from aiomos._engine.seq cimport seq_ge, seq_gt, seq_le, seq_lt
@@ -19,6 +20,10 @@ asm_moved = 0
 
 cdef inline uint32_t piece_end(const Piece *p) noexcept nogil:
     return p.seq + p.length
+
+
+cdef inline bint is_fin(const Piece *p) noexcept nogil:
+    return p.data == NULL
 
 
 cdef inline uint8_t *piece_data(const Piece *p) noexcept nogil:
@@ -52,6 +57,8 @@ cdef bint same_bytes(const Piece *p, const Arrival *a, uint32_t seq, uint32_t n)
     cdef const uint8_t *old = piece_data(p) + (seq - p.seq)
     cdef uint8_t copy[COMPARE_AT_ONCE]
     cdef uint32_t at = seq - a.seq, done = 0, step
+    if is_fin(p):
+        return False
     if a.span.data != NULL:
         return memcmp(old, a.span.data + at, n) == 0
     while done < n:
@@ -64,7 +71,14 @@ cdef bint same_bytes(const Piece *p, const Arrival *a, uint32_t seq, uint32_t n)
 
 
 cdef inline bint new_wins(const Stream *s, const Arrival *a, const Piece *p) noexcept nogil:
-    return overlap_new_wins(policy_of(s), a.begin, arrival_end(a), p.begin, p.end)
+    if is_fin(p) and not overlap_by_borders(policy_of(s)):
+        return not fin_taken(s, p)
+    return overlap_new_wins(policy_of(s), a.begin, a.end, p.begin, p.end)
+
+
+cdef inline bint fin_taken(const Stream *s, const Piece *fin) noexcept nogil:
+    """It waits for its acknowledgement alone: to its receiver the stream is over."""
+    return s.policy & DELIVER_ACKED and s.ready == fin.seq + 1
 
 
 # ---- what is there already ---------------------------------------------------------------
@@ -76,6 +90,11 @@ cdef bint asm_repeat(const Stream *s, const Arrival *a, uint32_t from_, Repeat *
     r.differs = False
     while i < s.n_pieces and seq_lt(s.pieces[i].seq, end):
         p = &s.pieces[i]
+        if is_fin(p):                # an end repeats no bytes
+            if r.length:
+                break
+            i += 1
+            continue
         if r.length == 0:
             r.seq = from_ if seq_gt(from_, p.seq) else p.seq
             r.new_wins = new_wins(s, a, p)
@@ -104,8 +123,12 @@ cdef void asm_copy(const Stream *s, uint32_t seq, uint32_t n, uint8_t *out) noex
 
 cdef uint32_t asm_run(const Stream *s, uint32_t seq) noexcept nogil:
     cdef uint32_t i = find(s, seq)
+    if i and is_fin(&s.pieces[i - 1]) and piece_end(&s.pieces[i - 1]) == seq:
+        return seq                   # the FIN was met
     while i < s.n_pieces and seq_le(s.pieces[i].seq, seq):
         seq = piece_end(&s.pieces[i])
+        if is_fin(&s.pieces[i]):
+            break
         i += 1
     return seq
 
@@ -136,10 +159,14 @@ cdef int asm_add(Stream *s, const Arrival *a) noexcept nogil:
                 return result | ASM_LIMIT
             result |= ASM_NEW
         cur = stop
+    return result | judge_size(s)
+
+
+cdef inline int judge_size(Stream *s) noexcept nogil:
     if s.early > OOO_MAX_BYTES or s.n_pieces > OOO_MAX_RANGES:
         if s.early > OOO_MAX_BYTES or not pack(s):
-            result |= ASM_LIMIT
-    return result
+            return ASM_LIMIT
+    return 0
 
 
 cdef bint keep(Stream *s, uint32_t *i, const Arrival *a, uint32_t seq, uint32_t n) noexcept nogil:
@@ -159,7 +186,7 @@ cdef bint keep(Stream *s, uint32_t *i, const Arrival *a, uint32_t seq, uint32_t 
     if i[0] < s.n_pieces and p[1].seq == seq + n and not overlap_by_borders(policy_of(s)):
         p.skip = p.room - n      # they come in reverse: room for those in front of it
     p.begin = a.begin
-    p.end = arrival_end(a)
+    p.end = a.end
     p.seq = seq
     p.length = n
     span_copy(&a.span, seq - a.seq, n, piece_data(p))
@@ -187,8 +214,8 @@ cdef inline bint grow_left(Stream *s, uint32_t i, const Arrival *a, uint32_t seq
     """Into the piece before, where that has room behind its last byte."""
     cdef Piece *p = &s.pieces[i - 1] if i else NULL
     if p == NULL or piece_end(p) != seq or p.skip + p.length + n > p.room:
-        return False
-    if not alike(s, p, a.begin, arrival_end(a)):
+        return False             # nor into a FIN, whose room is 0
+    if not alike(s, p, a.begin, a.end):
         return False
     span_copy(&a.span, seq - a.seq, n, piece_data(p) + p.length)
     p.length += n
@@ -202,7 +229,7 @@ cdef inline bint grow_right(Stream *s, uint32_t i, const Arrival *a, uint32_t se
     cdef Piece *p = &s.pieces[i] if i < s.n_pieces else NULL
     if p == NULL or p.seq != seq + n or p.skip < n:
         return False
-    if not alike(s, p, a.begin, arrival_end(a)):
+    if not alike(s, p, a.begin, a.end):
         return False
     p.skip -= n
     p.seq -= n
@@ -220,13 +247,15 @@ cdef bint replace(Stream *s, uint32_t *i, const Arrival *a, uint32_t seq,
     where borders do not count.
     """
     cdef Piece *p = &s.pieces[i[0]]
+    if is_fin(p) and not fin_to_text(s, p):
+        return False
     if n < p.length and overlap_by_borders(policy_of(s)):
         if seq == p.seq:
             return replace_front(s, i, a, n)
         return replace_back(s, i, a, seq, n)
     span_copy(&a.span, seq - a.seq, n, piece_data(p) + (seq - p.seq))
     p.begin = a.begin
-    p.end = arrival_end(a)
+    p.end = a.end
     return True
 
 
@@ -257,6 +286,88 @@ cdef inline void cut_front(Stream *s, uint32_t i, uint32_t n) noexcept nogil:
     p.seq += n
     p.length -= n
     s.early -= n
+
+
+# ---- FINs --------------------------------------------------------------------------------
+
+cdef int asm_fin(Stream *s, uint32_t seq, uint32_t begin) noexcept nogil:
+    cdef uint32_t i = find(s, seq)
+    cdef Piece *p
+    if unlikely(not room_for_piece(s)):
+        return ASM_LIMIT
+    p = &s.pieces[i]
+    if i < s.n_pieces and seq_le(p.seq, seq):
+        if not fin_wins(s, p, seq, begin):
+            return ASM_DUPLICATE
+        if is_fin(p):
+            p.begin = begin
+            return ASM_DUPLICATE
+        i = clear_place(s, i, seq)
+    insert_fin(s, i, seq, begin)
+    return ASM_NEW | judge_size(s)
+
+
+cdef inline bint fin_wins(const Stream *s, const Piece *p, uint32_t seq,
+                          uint32_t begin) noexcept nogil:
+    """Where borders do not count, a byte shows that the stream goes on: no FIN hides it."""
+    return (overlap_by_borders(policy_of(s))
+            and overlap_new_wins(policy_of(s), begin, seq + 1, p.begin, p.end))
+
+
+cdef uint32_t clear_place(Stream *s, uint32_t i, uint32_t seq) noexcept nogil:
+    """Takes the byte out of piece i; where the FIN is to stand in the list.
+
+    What won has won the beginning of the piece or its end; behind a FIN nothing is read.
+    """
+    cdef Piece *p = &s.pieces[i]
+    if seq == p.seq and p.length > 1:
+        cut_front(s, i, 1)
+        return i
+    s.early -= piece_end(p) - seq
+    p.length = seq - p.seq
+    if p.length:
+        return i + 1
+    release(s, p)
+    s.n_pieces -= 1
+    move(p, p + 1, s.n_pieces - i)
+    return i
+
+
+cdef void insert_fin(Stream *s, uint32_t i, uint32_t seq, uint32_t begin) noexcept nogil:
+    """Only where there is room for a piece."""
+    cdef Piece *p = &s.pieces[i]
+    move(p + 1, p, s.n_pieces - i)
+    p.data = NULL
+    p.seq = seq
+    p.length = 1
+    p.room = 0
+    p.skip = 0
+    p.begin = begin
+    p.end = seq + 1
+    s.n_pieces += 1
+    s.early += 1
+    s.fins += 1
+
+
+cdef bint fin_to_text(Stream *s, Piece *p) noexcept nogil:
+    """A byte takes its place: room for that."""
+    p.data = <uint8_t *>pool_get(s.pool, 1, &p.room)
+    if p.data == NULL:
+        p.room = 0
+        return False
+    s.fins -= 1
+    return True
+
+
+cdef void asm_drop_first(Stream *s) noexcept nogil:
+    drop_front(s, 1)
+
+
+cdef inline void release(Stream *s, Piece *p) noexcept nogil:
+    if is_fin(p):
+        s.fins -= 1
+    else:
+        pool_put(s.pool, p.data, p.room)
 
 
 cdef bint room_for_piece(Stream *s) noexcept nogil:
@@ -297,6 +408,8 @@ cdef bint pack(Stream *s) noexcept nogil:
 cdef inline bint may_join(const Stream *s, uint32_t i) noexcept nogil:
     """Piece i and the one behind it."""
     cdef const Piece *p = &s.pieces[i]
+    if is_fin(p) or is_fin(p + 1):
+        return False
     return piece_end(p) == p[1].seq and alike(s, p, p[1].begin, p[1].end)
 
 
@@ -330,7 +443,7 @@ cdef void drop_front(Stream *s, uint32_t n) noexcept nogil:
     cdef uint32_t i
     for i in range(n):
         s.early -= s.pieces[i].length
-        pool_put(s.pool, s.pieces[i].data, s.pieces[i].room)
+        release(s, &s.pieces[i])
     s.n_pieces -= n
     if s.n_pieces:
         move(s.pieces, s.pieces + n, s.n_pieces)
@@ -346,6 +459,8 @@ cdef uint32_t asm_drain(Stream *s, uint32_t nxt, uint32_t upto, bint *failed) no
     failed[0] = False
     while n < s.n_pieces and seq_le(s.pieces[n].seq, nxt):
         p = &s.pieces[n]
+        if is_fin(p) and p.seq == nxt:
+            break
         stop = upto if seq_gt(piece_end(p), upto) else piece_end(p)
         if seq_gt(stop, nxt):    # else it was delivered meanwhile, or waits
             if not stream_append_bytes(s, piece_data(p) + (nxt - p.seq), stop - nxt):
@@ -372,5 +487,5 @@ cdef void asm_truncate(Stream *s, uint32_t seq) noexcept nogil:
             last.length = seq - last.seq
             return
         s.early -= last.length
-        pool_put(s.pool, last.data, last.room)
+        release(s, last)
         s.n_pieces -= 1

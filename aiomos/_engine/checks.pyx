@@ -9,16 +9,18 @@ from aiomos._engine.events cimport (ANOMALY_BAD_ACK, ANOMALY_OLD_TIMESTAMP,
 from aiomos._engine.flow cimport (FLOW_CLAIM, FLOW_DOUBT, FLOW_LEARNING, FLOW_PAWS, FLOW_SHOWN,
                                   HALF_ACKING, HALF_AWAY, HALF_FIN, HALF_SEEN, HALF_SYN,
                                   HALF_TIMESTAMPS, Half)
+from aiomos._engine.intrinsics cimport unlikely
 from aiomos._engine.life cimport flow_since, since_now
 from aiomos._engine.limits cimport FIN, RST
 from aiomos._engine.overlap cimport DELIVER_ACKED
-from aiomos._engine.receive cimport receive_held, receive_text
+from aiomos._engine.receive cimport (TEXT_HOLD, receive_held, receive_next, receive_overrun_refused,
+                                     receive_text)
 from aiomos._engine.seq cimport seq_diff, seq_ge, seq_gt, seq_le
 from aiomos._engine.signatures cimport signature_fits
 from aiomos._engine.state cimport (C_TCP_BAD_ACK, C_TCP_KEEP_ALIVE, C_TCP_OLD_TIMESTAMP,
                                    C_TCP_OUTSIDE_WINDOW, C_TCP_SMALL, C_TCP_WINDOW_PROBE, anomaly,
                                    event_raise, hook_of, refuse)
-from aiomos._engine.stream cimport Stream
+from aiomos._engine.stream cimport STREAM_OVERRUN, Stream
 from aiomos._engine.tcpopt cimport TcpOptions, tcpopt_parse
 
 cdef enum:
@@ -69,7 +71,10 @@ cdef bint timestamp_odd(CoreState *cs, Flow *f, const Packet *p, int s,
         return True
     if not brings_something(f, p, s):
         return p.payload_len != 0        # a repetition, for the steps that tell of those
-    refuse(cs, f, s, ANOMALY_OLD_TIMESTAMP, C_TCP_OLD_TIMESTAMP, value)
+    if p.flags & RST:                    # may count all the same (closing.pyx)
+        anomaly(cs, f, s, ANOMALY_OLD_TIMESTAMP, C_TCP_OLD_TIMESTAMP, value)
+    else:
+        refuse(cs, f, s, ANOMALY_OLD_TIMESTAMP, C_TCP_OLD_TIMESTAMP, value)
     return False
 
 
@@ -188,6 +193,8 @@ cdef bint beyond_window(CoreState *cs, Flow *f, const Packet *p, int s) noexcept
     """Where the capture missed more than a window, both ends stand beyond it: the one sends from
     about where the other has claimed to be. One end alone cannot bring that about."""
     cdef Half *rcv = &f.h[1 - s]
+    if seq_le(p.seq, receive_next(f, s)):
+        return True                  # a FIN may stand at the edge: behind it nothing is beyond
     if (f.flags & FLOW_CLAIM << (1 - s) and near(p.seq, f.claim, widest(rcv))
             and seq_gt(f.claim, rcv.ack)):
         f.flags &= ~<uint32_t>CLAIMS
@@ -206,6 +213,9 @@ cdef bint beyond_window(CoreState *cs, Flow *f, const Packet *p, int s) noexcept
 cdef void same_ack(CoreState *cs, Flow *f, const Packet *p, int s) noexcept nogil:
     cdef const Half *snd = &f.h[s]
     cdef const Half *rcv = &f.h[1 - s]
+    cdef const Stream *st = f.stream[1 - s]
+    if unlikely(st != NULL and st.flags & STREAM_OVERRUN):
+        receive_overrun_refused(f, 1 - s)
     if p.window != snd.window:
         if snd.window == 0:
             probe_refused(f, 1 - s)
@@ -259,6 +269,6 @@ cdef bint probe_arrives(CoreState *cs, Flow *f, Packet *p, int s) noexcept nogil
         return True
     if p.seq == rcv.edge and rcv.window == 0 and p.seq == snd.nxt:
         cs.counters[C_TCP_WINDOW_PROBE] += 1
-        receive_text(cs, f, p, s, p.seq, True)
+        receive_text(cs, f, p, s, p.seq, TEXT_HOLD)
         return True
     return False

@@ -12,10 +12,11 @@ from aiomos._engine.wire cimport Packet
 cdef void rst_arrives(CoreState *cs, Flow *f, Packet *p, int s, bint timely) noexcept nogil
 # The receiver of a doubtful RST of s goes on: it did not take it.
 cdef void rst_disproved(CoreState *cs, Flow *f, int s) noexcept nogil
-# Eighth step, as the sender's stack sees it, then the receiver's.
-cdef void fin_sent(CoreState *cs, Flow *f, Packet *p, int s) noexcept nogil
+# Eighth step, as the sender's stack sees it; False: its peer has nothing to take.
+cdef bint fin_sent(CoreState *cs, Flow *f, Packet *p, int s) noexcept nogil
+# ... and as the receiver's does, which has placed it with the text (receive_text).
 cdef void fin_received(CoreState *cs, Flow *f, int s) noexcept nogil
-# The FIN of this side was acknowledged.
+# Whether the FIN of this side is acknowledged, now that it was met.
 cdef void fin_acked(CoreState *cs, Flow *f, int side) noexcept nogil
 # Ends a flow whose two FINs were received and acknowledged.
 cdef void close_if_done(CoreState *cs, Flow *f) noexcept nogil

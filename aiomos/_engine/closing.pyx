@@ -4,22 +4,27 @@ Names as in tcp.pyx: `s` is the end that sent the segment, `snd` its half, `rcv`
 """
 from libc.stdint cimport uint32_t
 
+from aiomos._engine.assembler cimport asm_end
 from aiomos._engine.delivery cimport (delivery_fin, delivery_flush, delivery_hole_due,
                                       delivery_shown)
-from aiomos._engine.events cimport (ANOMALY_BAD_RESET, ANOMALY_RIGHT_OF_WINDOW, DIFFERS_NO,
-                                    EVENT_FIN, EVENT_RESET, EVENT_RETRANSMISSION)
-from aiomos._engine.flow cimport (FLOW_CLAIM, FLOW_CLOSED, FLOW_DOUBT, FLOW_OPEN,
-                                  FLOW_SHOWN, HALF_ACKING, HALF_CLAIMED, HALF_FIN,
-                                  HALF_FIN_ACKED, HALF_FIN_DONE, HALF_RST, HALF_SYNCED, Half,
-                                  TCP_CLOSE_WAIT, TCP_CLOSED, TCP_CLOSING, TCP_FIN_WAIT_1,
+from aiomos._engine.events cimport (ANOMALY_BAD_RESET, ANOMALY_INVALID_FLAGS,
+                                    ANOMALY_RIGHT_OF_WINDOW, DIFFERS_NO, EVENT_FIN, EVENT_RESET,
+                                    EVENT_RETRANSMISSION)
+from aiomos._engine.flow cimport (FLOW_CLAIM, FLOW_CLOSED, FLOW_DOUBT, FLOW_NO_SACK, FLOW_OPEN,
+                                  FLOW_SHOWN, HALF_ACKING, HALF_CLAIMED, HALF_FIN, HALF_FIN_ACKED,
+                                  HALF_FIN_DONE, HALF_RST, HALF_SYN, HALF_SYNCED, Half, TCP_CLOSED,
+                                  TCP_CLOSE_WAIT, TCP_CLOSING, TCP_ESTABLISHED, TCP_FIN_WAIT_1,
                                   TCP_FIN_WAIT_2, TCP_LAST_ACK, TCP_SYN_SENT, TCP_TIME_WAIT)
+from aiomos._engine.handshake cimport bad_flags
 from aiomos._engine.life cimport (flow_close, flow_doubt_ripe, flow_expiry, flow_forget,
                                   flow_idle, flow_reopen, flow_watch, since_now)
 from aiomos._engine.limits cimport ACK, CLIENT, CLOSE_FIN, CLOSE_RESET, CLOSE_TIMEOUT, SERVER
-from aiomos._engine.receive cimport receive_held, receive_next
+from aiomos._engine.receive cimport receive_next
 from aiomos._engine.seq cimport seq_ge, seq_gt, seq_le, seq_lt
-from aiomos._engine.state cimport (C_TCP_BAD_RST, C_TCP_OUTSIDE_WINDOW, anomaly,
+from aiomos._engine.state cimport (C_TCP_BAD_FLAGS, C_TCP_BAD_RST, C_TCP_OUTSIDE_WINDOW, anomaly,
                                    count_retransmission, event_raise, hook_of, refuse, set_state)
+from aiomos._engine.stream cimport Stream
+from aiomos._engine.targets cimport target_linux
 
 
 # ---- second check: RST (RFC 5961 section 3.2) --------------------------------------------
@@ -34,7 +39,12 @@ cdef enum:
 
 
 cdef void rst_arrives(CoreState *cs, Flow *f, Packet *p, int s, bint timely) noexcept nogil:
-    cdef int judged = judge_rst(f, p, s) if timely else RST_INVALID
+    cdef int judged = judge_rst(f, p, s)
+    if bad_flags(p.flags):
+        anomaly(cs, f, s, ANOMALY_INVALID_FLAGS, C_TCP_BAD_FLAGS, p.flags)
+        timely = False
+    if judged == RST_EXACT and not timely and not target_linux(f, s):
+        judged = RST_DOUBTFUL            # RFC 9293 and 7323 take it; many a host or filter does not
     f.h[s].flags |= HALF_RST
     event_raise(cs, f, EVENT_RESET, s, hook_of(cs, s), judged == RST_EXACT, 0, 0)
     if judged == RST_EXACT:
@@ -64,9 +74,37 @@ cdef int judge_rst(const Flow *f, const Packet *p, int s) noexcept nogil:
         expected = rcv.ack
     if p.seq == expected:
         return RST_EXACT
-    if p.seq == receive_next(f, s) or p.seq == snd.top or acking and p.seq == rcv.ack:
+    if at_fin(f, p, s) or at_sacked(f, p, s):
+        return RST_EXACT if target_linux(f, s) else RST_DOUBTFUL
+    if p.seq == snd.top:
+        return RST_INVALID if seen_to_challenge(f, s) else RST_DOUBTFUL
+    if p.seq == receive_next(f, s) or acking and p.seq == rcv.ack:
         return RST_DOUBTFUL
     return RST_INVALID
+
+
+cdef inline bint handshake_seen(const Flow *f) noexcept nogil:
+    return f.h[0].flags & f.h[1].flags & HALF_SYN
+
+
+cdef inline bint seen_to_challenge(const Flow *f, int s) noexcept nogil:
+    """A Linux that was heard from its SYN on takes nothing else above a hole."""
+    return target_linux(f, s) and handshake_seen(f)
+
+
+cdef bint at_fin(const Flow *f, const Packet *p, int s) noexcept nogil:
+    """macOS sends it so, behind its FIN (Linux: tcp_reset_check)."""
+    cdef uint8_t state = f.h[1 - s].state
+    return (f.h[s].flags & HALF_FIN_DONE and p.seq == f.fin[s]
+            and (state == TCP_CLOSE_WAIT or state == TCP_LAST_ACK or state == TCP_CLOSING))
+
+
+cdef bint at_sacked(const Flow *f, const Packet *p, int s) noexcept nogil:
+    """The end of all that the receiver has above a hole, and has told by SACK (Linux, since RFC
+    5961's authors left it open)."""
+    cdef const Stream *st = f.stream[s]
+    return (handshake_seen(f) and not f.flags & FLOW_NO_SACK and st != NULL and st.n_pieces != 0
+            and p.seq == asm_end(st))
 
 
 cdef void doubt(CoreState *cs, Flow *f, int s) noexcept nogil:
@@ -86,44 +124,43 @@ cdef void rst_disproved(CoreState *cs, Flow *f, int s) noexcept nogil:
 
 # ---- eighth: FIN -------------------------------------------------------------------------
 
-cdef void fin_sent(CoreState *cs, Flow *f, Packet *p, int s) noexcept nogil:
+cdef bint fin_sent(CoreState *cs, Flow *f, Packet *p, int s) noexcept nogil:
     cdef Half *snd = &f.h[s]
     cdef const Half *rcv = &f.h[1 - s]
     cdef uint32_t fin = p.seq + p.payload_len
-    if snd.flags & HALF_FIN:
-        if fin == f.fin[s] and not p.payload_len:
+    if snd.flags & HALF_FIN and fin == f.fin[s]:
+        if not p.payload_len:
             fin_again(cs, f, s)
-        return
+        return p.payload_len and not snd.flags & HALF_FIN_DONE
+    if snd.flags & HALF_FIN_DONE:
+        return False
     if snd.flags & HALF_CLAIMED and f.fin[s] == snd.nxt and fin + 1 == snd.nxt:
         snd.nxt -= 1            # its peer's ACK of it came first, and it was taken for a byte
         snd.offset -= 1
     if seq_lt(fin, receive_next(f, s)) or (rcv.flags & HALF_ACKING and seq_gt(fin, rcv.edge)):
         refuse(cs, f, s, ANOMALY_RIGHT_OF_WINDOW, C_TCP_OUTSIDE_WINDOW, 0)
-        return
-    note_fin(cs, f, s, fin)
+        return False
+    tell_fin(cs, f, s, fin)
+    return True
 
 
-cdef void note_fin(CoreState *cs, Flow *f, int s, uint32_t fin) noexcept nogil:
-    """The sender's stack: it has closed."""
+cdef void tell_fin(CoreState *cs, Flow *f, int s, uint32_t fin) noexcept nogil:
+    """The sender's stack: it has closed. A second one at another place changes no state."""
     cdef Half *snd = &f.h[s]
-    f.fin[s] = fin
-    snd.flags |= HALF_FIN
-    receive_held(f, s, fin)     # early bytes beyond it will never be next
-    f.flags &= ~<uint32_t>FLOW_OPEN
     if seq_ge(fin, snd.top):
         snd.top = fin + 1
     event_raise(cs, f, EVENT_FIN, s, hook_of(cs, s), snd.offset + (fin - snd.nxt), 0, 0)
-    set_state(cs, f, s, TCP_LAST_ACK if snd.state == TCP_CLOSE_WAIT else TCP_FIN_WAIT_1)
+    if snd.state == TCP_CLOSE_WAIT:
+        set_state(cs, f, s, TCP_LAST_ACK)
+    elif snd.state <= TCP_ESTABLISHED:
+        set_state(cs, f, s, TCP_FIN_WAIT_1)
 
 
 cdef void fin_received(CoreState *cs, Flow *f, int s) noexcept nogil:
-    """The receiver's stack, once all before the FIN is there; and it may have acknowledged it."""
-    if not f.h[s].flags & HALF_FIN:
-        return
+    """Once all before the FIN is there; and its peer may have acknowledged it."""
     delivery_shown(cs, f, s)
     delivery_fin(cs, f, s)
-    if f.h[1 - s].flags & HALF_ACKING and seq_gt(f.h[1 - s].ack, f.fin[s]):
-        fin_acked(cs, f, s)
+    fin_acked(cs, f, s)
     flow_watch(cs, f)
 
 
@@ -136,6 +173,11 @@ cdef void fin_again(CoreState *cs, Flow *f, int s) noexcept nogil:
 
 cdef void fin_acked(CoreState *cs, Flow *f, int side) noexcept nogil:
     cdef Half *h = &f.h[side]
+    cdef const Half *peer = &f.h[1 - side]
+    if h.flags & (HALF_FIN_DONE | HALF_FIN_ACKED) != HALF_FIN_DONE:
+        return
+    if not peer.flags & HALF_ACKING or not seq_gt(peer.ack, f.fin[side]):
+        return
     h.flags |= HALF_FIN_ACKED
     if h.state == TCP_FIN_WAIT_1:
         set_state(cs, f, side, TCP_FIN_WAIT_2)
@@ -146,7 +188,9 @@ cdef void fin_acked(CoreState *cs, Flow *f, int side) noexcept nogil:
 
 
 cdef void close_if_done(CoreState *cs, Flow *f) noexcept nogil:
-    """Over when both FINs were seen in order and acknowledged."""
+    """Over when both FINs were seen in order and acknowledged; a gap may have led to one."""
+    fin_acked(cs, f, CLIENT)
+    fin_acked(cs, f, SERVER)
     if (f.h[0].flags & f.h[1].flags & HALF_FIN_ACKED
             and f.h[0].flags & f.h[1].flags & HALF_FIN_DONE):
         tcp_close(cs, f, CLOSE_FIN)

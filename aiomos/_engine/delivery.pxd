@@ -22,8 +22,11 @@ cdef enum:
 cdef void delivery_acked(CoreState *cs, Flow *f, int s, uint32_t ack) noexcept nogil
 # s has shown more of what it sent: what its peer had acknowledged of it before counts now.
 cdef void delivery_shown(CoreState *cs, Flow *f, int s) noexcept nogil
-# A FIN was noted in the half of s: the end, once everything before it is handed out.
+# A FIN of s was noted: the end, if everything before it is handed out; forgotten, if bytes have
+# taken its place.
 cdef void delivery_fin(CoreState *cs, Flow *f, int s) noexcept nogil
+# A FIN is next.
+cdef void delivery_end(CoreState *cs, Flow *f, int s) noexcept nogil
 # Turns holes whose time has come into gaps.
 cdef void delivery_hole_due(CoreState *cs, Flow *f, int s) noexcept nogil
 # Turns all holes into gaps, hands out what waits: the flow ends.

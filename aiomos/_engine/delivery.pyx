@@ -1,7 +1,8 @@
 """Out of the store, into gaps, to the end."""
 from libc.stdint cimport uint16_t
 
-from aiomos._engine.assembler cimport asm_drain, asm_end, asm_first, asm_run, asm_truncate
+from aiomos._engine.assembler cimport (asm_drain, asm_drop_first, asm_end, asm_fin_first, asm_first,
+                                       asm_run, asm_truncate)
 from aiomos._engine.events cimport (ANOMALY_URGENT, EVENT_GAP, EVENT_NEW_DATA, HOOK_RECEIVER,
                                     HOOK_TIMER)
 from aiomos._engine.flow cimport (FLOW_ESTABLISHED, HALF_ACKING, HALF_CLAIMED, HALF_FIN,
@@ -15,8 +16,8 @@ from aiomos._engine.seq cimport seq_ge, seq_gt, seq_le, seq_lt
 from aiomos._engine.state cimport (C_GAP_BYTES, C_GAPS, C_MEMORY, C_TCP_URGENT, anomaly,
                                    event_raise, event_raise_bytes, event_wanted, set_state)
 from aiomos._engine.stats cimport stats_gap
-from aiomos._engine.stream cimport (STREAM_EOF, STREAM_STOPPED, STREAM_UNREAD, STREAM_URGENT_SEEN,
-                                    Stream, stream_end, stream_gap)
+from aiomos._engine.stream cimport (STREAM_EOF, STREAM_OVERRUN, STREAM_STOPPED, STREAM_UNREAD,
+                                    STREAM_URGENT_SEEN, Stream, stream_end, stream_gap)
 
 
 cdef void delivery_tell_new(CoreState *cs, Flow *f, int s, uint64_t offset, uint32_t length,
@@ -51,6 +52,8 @@ cdef void delivery_drain(CoreState *cs, Flow *f, int s, uint32_t upto) noexcept 
             drained(cs, f, s, nxt - f.h[s].nxt)
         if failed:
             give_up_first(cs, f, s)
+    if f.h[s].flags & HALF_FIN:
+        delivery_fin(cs, f, s)
 
 
 cdef inline bint urgent_passed(CoreState *cs, Flow *f, int s) noexcept nogil:
@@ -99,10 +102,10 @@ cdef void give_up_first(CoreState *cs, Flow *f, int s) noexcept nogil:
 cdef void acked_arrives(CoreState *cs, Flow *f, int s, uint32_t ack) noexcept nogil:
     """Bytes that waited for this acknowledgement are handed out."""
     cdef uint32_t nxt = f.h[s].nxt
+    f.stream[s].flags &= ~<uint16_t>STREAM_OVERRUN
     delivery_drain(cs, f, s, ack)
     if f.h[s].nxt != nxt:
         delivery_done(cs, f, s)
-        delivery_fin(cs, f, s)
 
 
 cdef void delivery_acked(CoreState *cs, Flow *f, int s, uint32_t ack) noexcept nogil:
@@ -112,7 +115,7 @@ cdef void delivery_acked(CoreState *cs, Flow *f, int s, uint32_t ack) noexcept n
             acked_arrives(cs, f, s, ack)
         start_grace(cs, f, s, ack, cs.config.reorder_grace_ns)
         return
-    if snd.flags & HALF_FIN and seq_gt(ack, f.fin[s]):
+    if snd.flags & HALF_FIN and ack == f.fin[s] + 1:
         ack = f.fin[s]
     if seq_gt(ack, snd.nxt):
         delivery_advance(snd, ack - snd.nxt)
@@ -176,9 +179,9 @@ cdef void watch_next_hole(CoreState *cs, Flow *f, int s) noexcept nogil:
 cdef bint delivery_make_gap(CoreState *cs, Flow *f, int s, uint32_t upto,
                             uint32_t cause) noexcept nogil:
     cdef Half *snd = &f.h[s]
-    if snd.flags & HALF_FIN and seq_gt(upto, f.fin[s]):
-        upto = f.fin[s]
-    if not seq_gt(upto, snd.nxt):
+    if snd.flags & HALF_FIN and not f.stream[s].fins:
+        upto = up_to_noted(f, s, upto)
+    if snd.flags & HALF_FIN_DONE or not seq_gt(upto, snd.nxt):
         return False
     delivery_give_up(cs, f, s, upto - snd.nxt, cause)
     delivery_advance(snd, upto - snd.nxt)
@@ -187,8 +190,15 @@ cdef bint delivery_make_gap(CoreState *cs, Flow *f, int s, uint32_t upto,
         f.stream[s].ready = asm_run(f.stream[s], snd.nxt)
     delivery_drain(cs, f, s, delivery_due(f, s))
     flow_tell(cs, f, s)
-    delivery_fin(cs, f, s)
     return True
+
+
+cdef uint32_t up_to_noted(const Flow *f, int s, uint32_t upto) noexcept nogil:
+    """A FIN for which the store had no memory ends the hole, unless its receiver went on."""
+    cdef const Half *rcv = &f.h[1 - s]
+    if not seq_gt(upto, f.fin[s]) or seq_gt(f.h[s].nxt, f.fin[s]):
+        return upto
+    return upto if rcv.flags & HALF_ACKING and seq_gt(rcv.ack, f.fin[s] + 1) else f.fin[s]
 
 
 cdef inline uint32_t hole_end(const Stream *st, uint32_t limit) noexcept nogil:
@@ -201,9 +211,15 @@ cdef inline uint32_t hole_end(const Stream *st, uint32_t limit) noexcept nogil:
 cdef void give_up_to(CoreState *cs, Flow *f, int s, uint32_t limit, uint32_t cause) noexcept nogil:
     """Everything before the limit: handed out if it is here, a gap if not."""
     cdef bint acked = f.stream[s].policy & DELIVER_ACKED, more = True
-    while more and not at_fin(f, s):
+    while more:
         delivery_drain(cs, f, s, limit if acked else delivery_all(f, s))
-        more = not at_fin(f, s) and delivery_make_gap(cs, f, s, hole_end(f.stream[s], limit), cause)
+        more = (not before_fin(f, s, cause)
+                and delivery_make_gap(cs, f, s, hole_end(f.stream[s], limit), cause))
+
+
+cdef inline bint before_fin(const Flow *f, int s, uint32_t cause) noexcept nogil:
+    """Of a hole behind which nothing but a FIN is known, only an acknowledgement tells."""
+    return cause == GAP_LOST and asm_fin_first(f.stream[s])
 
 
 cdef void delivery_hole_due(CoreState *cs, Flow *f, int s) noexcept nogil:
@@ -214,13 +230,8 @@ cdef void delivery_hole_due(CoreState *cs, Flow *f, int s) noexcept nogil:
     give_up_to(cs, f, s, st.grace_ack,
                GAP_ACKED_UNSEEN if f.h[1 - s].flags & HALF_SEEN else GAP_LOST)
     flow_tell(cs, f, s)
-    delivery_fin(cs, f, s)
     if not st.grace_due:
         watch_next_hole(cs, f, s)
-
-
-cdef inline bint at_fin(const Flow *f, int s) noexcept nogil:
-    return f.h[s].flags & HALF_FIN and seq_ge(f.h[s].nxt, f.fin[s])
 
 
 cdef void delivery_flush(CoreState *cs, Flow *f, int s) noexcept nogil:
@@ -243,12 +254,48 @@ cdef void delivery_flush(CoreState *cs, Flow *f, int s) noexcept nogil:
 # ---- end of stream -----------------------------------------------------------------------
 
 cdef void delivery_fin(CoreState *cs, Flow *f, int s) noexcept nogil:
-    """The FIN of s counts once everything before it has been received."""
+    cdef const Half *snd = &f.h[s]
+    cdef Stream *st = f.stream[s]
+    if not snd.flags & HALF_FIN or snd.flags & HALF_FIN_DONE:
+        return
+    if st == NULL or not st.fins:
+        meet_noted(cs, f, s)
+    elif asm_fin_first(st) and asm_first(st) == snd.nxt:
+        if not went_on(f, s):
+            delivery_end(cs, f, s)
+            return
+        asm_drop_first(st)           # somebody else's FIN, at a byte that the tap missed
+        start_grace(cs, f, s, f.h[1 - s].ack, cs.config.reorder_grace_ns)
+        if not st.fins:
+            forget_fin(f, s)
+
+
+cdef void meet_noted(CoreState *cs, Flow *f, int s) noexcept nogil:
+    """One that is not in the store: nobody reads this side, memory was refused, or bytes have
+    taken its place."""
+    cdef const Stream *st = f.stream[s]
+    cdef uint32_t nxt = f.h[s].nxt
+    if seq_gt(nxt, f.fin[s]):
+        forget_fin(f, s)
+    elif nxt == f.fin[s] and not (st != NULL and st.n_pieces and asm_first(st) == nxt):
+        delivery_end(cs, f, s)
+
+
+cdef inline bint went_on(const Flow *f, int s) noexcept nogil:
+    """The receiver has acknowledged more than the FIN that is next: it did not take it for one."""
+    return f.h[1 - s].flags & HALF_ACKING and seq_gt(f.h[1 - s].ack, f.h[s].nxt + 1)
+
+
+cdef void forget_fin(Flow *f, int s) noexcept nogil:
+    f.h[s].flags &= ~<uint16_t>HALF_FIN
+    flow_reopen(f)
+
+
+cdef void delivery_end(CoreState *cs, Flow *f, int s) noexcept nogil:
     cdef Half *snd = &f.h[s]
     cdef Half *rcv = &f.h[1 - s]
-    if not snd.flags & HALF_FIN or snd.flags & HALF_FIN_DONE or snd.nxt != f.fin[s]:
-        return
-    snd.flags |= HALF_FIN_DONE
+    snd.flags |= HALF_FIN | HALF_FIN_DONE
+    f.fin[s] = snd.nxt
     snd.nxt += 1
     if rcv.state == TCP_ESTABLISHED:
         set_state(cs, f, 1 - s, TCP_CLOSE_WAIT)

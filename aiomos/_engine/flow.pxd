@@ -39,6 +39,7 @@ cdef enum:
     FLOW_REUSE_SYN = 0x0100   # other_isn is of a SYN on this live connection, not answered yet
     FLOW_IN_WHEEL = 0x0200
     FLOW_OTHER_ISN = 0x1000   # other_isn holds, of the client (0x1000) or the server (0x2000)
+    FLOW_NO_SACK = 0x8000     # a SYN was seen that permits no selective acknowledgements
     FLOW_PAWS = 0x4000        # both ends use timestamps: older ones are refused (RFC 7323)
     FLOW_EXTRA = 0x400000     # it has a block of its own besides (extra.pxd)
     FLOW_CLAIM = 0x10000      # claim holds, of the client (0x10000) or the server (0x20000)

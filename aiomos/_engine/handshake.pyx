@@ -10,13 +10,14 @@ from aiomos._engine.events cimport (ANOMALY_BAD_ACK, ANOMALY_CHALLENGED_SYN, ANO
                                     ANOMALY_MALFORMED_OPTIONS, DIFFERS_NO, EVENT_ANOMALY,
                                     EVENT_ESTABLISHED, EVENT_RETRANSMISSION, HOOK_RECEIVER)
 from aiomos._engine.flow cimport (FLOW_CLOSED, FLOW_ESTABLISHED, FLOW_EVENTS, FLOW_MIDSTREAM,
-                                  FLOW_OPEN, FLOW_OTHER_ISN, FLOW_REUSE_SYN, HALF_ACKING,
-                                  HALF_FIN, HALF_INFERRED, HALF_SCALING, HALF_SEEN, HALF_SIGNED,
+                                  FLOW_NO_SACK, FLOW_OPEN, FLOW_OTHER_ISN, FLOW_REUSE_SYN,
+                                  HALF_ACKING, HALF_FIN, HALF_INFERRED, HALF_SCALING, HALF_SEEN,
+                                  HALF_SIGNED,
                                   HALF_SYN, HALF_SYNCED, HALF_TIMESTAMPS, Half,
                                   TCP_ESTABLISHED, TCP_LISTEN, TCP_SYN_RECEIVED, TCP_SYN_SENT)
 from aiomos._engine.life cimport flow_established, flow_keep, flow_start, flow_watch
 from aiomos._engine.limits cimport ACK, CLIENT, RST, SERVER, SYN
-from aiomos._engine.receive cimport receive_held, receive_release, receive_text
+from aiomos._engine.receive cimport TEXT_HOLD, receive_held, receive_release, receive_text
 from aiomos._engine.seq cimport seq_gt, seq_le
 from aiomos._engine.state cimport (C_TCP_BAD_ACK, C_TCP_BAD_FLAGS, C_TCP_CHALLENGED_SYN,
                                    C_TCP_OPTIONS, MIDSTREAM_PASS, RECORD_ESTABLISHED,
@@ -141,6 +142,8 @@ cdef void adopt_options(CoreState *cs, Flow *f, Packet *p, int s) noexcept nogil
     snd.scale = o.window_scale
     if o.has_window_scale:
         snd.flags |= HALF_SCALING
+    if not o.sack_permitted:
+        f.flags |= FLOW_NO_SACK
     if o.has_timestamp:
         snd.flags |= HALF_TIMESTAMPS
         snd.ts_recent = o.ts_value
@@ -151,7 +154,7 @@ cdef void hold_syn_data(CoreState *cs, Flow *f, Packet *p, int s) noexcept nogil
     cdef Half *snd = &f.h[s]
     flow_keep(cs, f, s)
     if f.stream[s] != NULL:
-        receive_text(cs, f, p, s, snd.nxt, True)
+        receive_text(cs, f, p, s, snd.nxt, TEXT_HOLD)
     if seq_gt(snd.nxt + p.payload_len, snd.top):
         snd.top = snd.nxt + p.payload_len
 

@@ -12,11 +12,19 @@ from aiomos._engine.state cimport CoreState
 from aiomos._engine.stream cimport Stream
 from aiomos._engine.wire cimport Packet
 
-# Payload of a segment whose first byte has number seq; hold: keep it early even if it is next.
+# How receive_text() is to take a segment.
+cdef enum:
+    TEXT_PLAIN = 0
+    TEXT_HOLD = 1             # keep it early even if it is next
+    TEXT_FIN = 2              # with the FIN behind its last byte; the payload may be empty
+
+# Payload of a segment whose first byte has number seq.
 cdef void receive_text(CoreState *cs, Flow *f, Packet *p, int s, uint32_t seq,
-                       bint hold) noexcept nogil
+                       int how) noexcept nogil
 # Forgets held bytes from seq on.
 cdef void receive_held(Flow *f, int s, uint32_t seq) noexcept nogil
+# The receiver of s answers an overrun of its window, and acknowledges nothing of it.
+cdef void receive_overrun_refused(Flow *f, int s) noexcept nogil
 # Delivers held bytes that turned out to be next (data on a SYN that was acknowledged).
 cdef void receive_release(CoreState *cs, Flow *f, int s) noexcept nogil
 # Another policy for a side from here on (OverlapPolicy and DELIVER_ACKED).

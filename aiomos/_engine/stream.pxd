@@ -14,6 +14,7 @@ from aiomos._engine.shim cimport aio_frame
 
 cdef enum:
     STREAM_EOF = 1            # the FIN of this side was received in order
+    STREAM_OVERRUN = 2        # what is next overran the window: taken when it is acknowledged
     STREAM_STOPPED = 4        # never read again: bytes are counted, not kept
     STREAM_UNREAD = 64        # filled up before anybody read it: what follows is one gap
     STREAM_TOLD = 8           # the bridge has a record about it in this burst
@@ -44,9 +45,9 @@ cdef struct Stamp:
 cdef enum:
     STAMPS_INLINE = 2
 
-# Bytes that came early: sequence numbers [seq, seq + length).
+# Bytes that came early: sequence numbers [seq, seq + length). Or a FIN, which is one number.
 cdef struct Piece:
-    uint8_t *data             # a block
+    uint8_t *data             # a block; NULL: a FIN
     uint32_t seq
     uint32_t length
     uint32_t room             # size of the block
@@ -85,7 +86,8 @@ cdef struct Stream:
     uint32_t fill             # bytes kept
     uint32_t pieces_size      # of the block, in bytes
     uint32_t marks_size
-    uint32_t n_pieces
+    uint16_t n_pieces
+    uint16_t fins             # FINs among the pieces
     uint32_t early            # bytes in pieces
     uint32_t n_stamps         # those before stamps_gone are of bytes that every reader has
     uint32_t stamps_gone

@@ -45,7 +45,8 @@ cdef void stream_drop(Stream *s) noexcept nogil:
         return
     drop_buffer(s)
     for i in range(s.n_pieces):
-        pool_put_early(s.pool, s.pieces[i].data, s.pieces[i].room)
+        if s.pieces[i].data != NULL:
+            pool_put_early(s.pool, s.pieces[i].data, s.pieces[i].room)
     if s.pieces != NULL:
         pool_put_early(s.pool, s.pieces, s.pieces_size)
     if s.marks != &s.first_mark:

@@ -9,6 +9,7 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
 from aiomos._engine.flow cimport Flow
 from aiomos._engine.limits cimport MAX_HANDLERS
+from aiomos._engine.overlap cimport OVERLAP_LINUX, OVERLAP_MASK, POLICY_BITS
 
 cdef struct TargetPrefix:
     uint8_t address[16]       # IPv4 in the first four bytes
@@ -27,3 +28,7 @@ cdef struct Targets:
 # What the readers of a side (mask) get; *conflicts: how many of them asked for something else.
 cdef uint8_t targets_choose(const Targets *t, const Flow *f, int side, uint64_t readers,
                             uint32_t *conflicts) noexcept nogil
+
+cdef inline bint target_linux(const Flow *f, int side) noexcept nogil:
+    """Whether the end that receives the bytes of this side is known for a Linux."""
+    return f.policies >> POLICY_BITS * side & OVERLAP_MASK == OVERLAP_LINUX

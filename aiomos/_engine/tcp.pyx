@@ -22,7 +22,7 @@ from aiomos._engine.handshake cimport (TCP_DONE, another_connection, bad_flags, 
 from aiomos._engine.intrinsics cimport likely, unlikely
 from aiomos._engine.life cimport flow_tell_end
 from aiomos._engine.limits cimport ACK, FIN, RST, SYN, URG
-from aiomos._engine.receive cimport receive_text
+from aiomos._engine.receive cimport TEXT_FIN, TEXT_PLAIN, receive_text
 from aiomos._engine.seq cimport seq_gt, seq_le
 from aiomos._engine.signatures cimport signature_check
 from aiomos._engine.state cimport (C_LATE, C_TCP_BAD_FLAGS, C_TCP_NO_ACK, event_raise,
@@ -66,9 +66,9 @@ cdef int arrives_slow(CoreState *cs, Flow *f, Packet *p, int s) noexcept nogil:
     # its end must not depend on how frames were cut into bursts (semantics.md 1).
     f.h[s].packets += 1
     f.h[s].flags |= HALF_SEEN
-    if bad_flags(p.flags):
+    if bad_flags(p.flags) and not p.flags & RST:
         refuse(cs, f, s, ANOMALY_INVALID_FLAGS, C_TCP_BAD_FLAGS, p.flags)
-    elif p.flags & SYN:
+    elif p.flags & (SYN | RST) == SYN:
         f.last_ns = cs.now
         if p.flags & ACK:
             synack_arrives(cs, f, p, s)
@@ -106,23 +106,32 @@ cdef void acceptable_arrives(CoreState *cs, Flow *f, Packet *p, int s) noexcept 
     an end, which may open the connection, comes before all."""
     cdef bint opened = f.h[s].flags & HALF_ACKING and f.flags & FLOW_ESTABLISHED
     cdef uint32_t acked = f.h[s].ack
+    cdef int how = TEXT_PLAIN
     if opened:
         if not ack_acceptable(cs, f, p, s):
             return
-        if p.flags & FIN:
-            fin_sent(cs, f, p, s)
+        how = fin_leaves(cs, f, p, s)
     if not ack_arrives(cs, f, p, s):
         return
+    if not opened:
+        if p.payload_len and not f.flags & FLOW_ESTABLISHED:
+            establish(cs, f)
+        how = fin_leaves(cs, f, p, s)
     if f.flags & FLOW_DOUBT << (1 - s) and f.h[s].ack != acked:
         rst_disproved(cs, f, 1 - s)
     if p.flags & URG or f.h[s].flags & HALF_URGENT:
-        urgent_arrives(cs, f, p, s)
+        urgent_text(cs, f, p, s, how)
+    elif how:
+        receive_text(cs, f, p, s, p.seq, how)
     else:
         text_arrives(cs, f, p, s)
     if p.flags & FIN:
-        if not opened:
-            fin_sent(cs, f, p, s)
         fin_received(cs, f, s)
+
+
+cdef inline int fin_leaves(CoreState *cs, Flow *f, Packet *p, int s) noexcept nogil:
+    """How its peer is to take the text."""
+    return TEXT_FIN if p.flags & FIN and fin_sent(cs, f, p, s) else TEXT_PLAIN
 
 
 cdef inline bint sequence_check(CoreState *cs, Flow *f, const Packet *p, int s) noexcept nogil:
@@ -225,8 +234,7 @@ cdef void acked_more(CoreState *cs, Flow *f, int side, uint32_t ack) noexcept no
     shown = h.top if seq_gt(ack, h.top) else ack
     if seq_gt(shown, h.nxt) and not h.flags & HALF_FIN_DONE:
         delivery_acked(cs, f, side, shown)
-    if h.flags & HALF_FIN and seq_gt(ack, f.fin[side]):
-        fin_acked(cs, f, side)
+    fin_acked(cs, f, side)
 
 
 # ---- seventh: text -----------------------------------------------------------------------
@@ -242,13 +250,7 @@ cdef inline void text_arrives(CoreState *cs, Flow *f, Packet *p, int s) noexcept
         establish(cs, f)
     if unlikely(p.payload_len < SMALL_SEGMENT) and not small_arrives(cs, f, p, s):
         return
-    receive_text(cs, f, p, s, p.seq, False)
-
-
-cdef void urgent_arrives(CoreState *cs, Flow *f, Packet *p, int s) noexcept nogil:
-    if p.payload_len and not f.flags & FLOW_ESTABLISHED:
-        establish(cs, f)
-    urgent_text(cs, f, p, s)
+    receive_text(cs, f, p, s, p.seq, TEXT_PLAIN)
 
 
 cdef void shows_more(CoreState *cs, Flow *f, const Packet *p, int s) noexcept nogil:

@@ -8,4 +8,5 @@ from aiomos._engine.state cimport CoreState
 from aiomos._engine.wire cimport Packet
 
 # Text of a segment that carries the URG flag, or of a side with HALF_URGENT.
-cdef void urgent_text(CoreState *cs, Flow *f, Packet *p, int s) noexcept nogil
+# how: TEXT_FIN if it ends with a FIN.
+cdef void urgent_text(CoreState *cs, Flow *f, Packet *p, int s, int how) noexcept nogil

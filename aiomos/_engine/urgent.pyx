@@ -8,26 +8,28 @@ from aiomos._engine.events cimport ANOMALY_URGENT
 from aiomos._engine.flow cimport FLOW_OPEN, HALF_URGENT
 from aiomos._engine.limits cimport GAP_URGENT, URG, URGENT_DROP, URGENT_INLINE
 from aiomos._engine.overlap cimport urgent_policy
-from aiomos._engine.receive cimport receive_text
+from aiomos._engine.receive cimport TEXT_FIN, TEXT_PLAIN, receive_text
 from aiomos._engine.seq cimport seq_gt, seq_lt
 from aiomos._engine.state cimport C_TCP_URGENT, anomaly
 from aiomos._engine.stream cimport STREAM_URGENT_SEEN, Stream
 
 
-cdef void urgent_text(CoreState *cs, Flow *f, Packet *p, int s) noexcept nogil:
+cdef void urgent_text(CoreState *cs, Flow *f, Packet *p, int s, int how) noexcept nogil:
     cdef Stream *st = f.stream[s]
     cdef int policy = URGENT_INLINE if st == NULL else urgent_policy(st.policy)
     if policy == URGENT_INLINE and not f.h[s].flags & HALF_URGENT:
-        if p.payload_len:
-            receive_text(cs, f, p, s, p.seq, False)
+        if p.payload_len or how:
+            receive_text(cs, f, p, s, p.seq, how)
         return
     if p.flags & URG and policy == URGENT_DROP:
         drop_text(cs, f, p, s)
+        if how:
+            bare_fin(cs, f, p, s)
         return
     if p.flags & URG and policy != URGENT_INLINE:   # which it may be from here on, not from before
         announced(f, urgent_number(p), s)
-    if p.payload_len:
-        place(cs, f, p, s)
+    if p.payload_len or how:
+        place(cs, f, p, s, how)
         if f.h[s].flags & HALF_URGENT:
             delivery_drain(cs, f, s, delivery_due(f, s))
             delivery_done(cs, f, s)
@@ -50,26 +52,37 @@ cdef void announced(Flow *f, uint32_t number, int s) noexcept nogil:
     f.flags &= ~<uint32_t>FLOW_OPEN      # until it is passed, the fast path does not look for it
 
 
-cdef void place(CoreState *cs, Flow *f, Packet *p, int s) noexcept nogil:
+cdef void place(CoreState *cs, Flow *f, Packet *p, int s, int how) noexcept nogil:
     """The text before the urgent byte and the text behind it, each as a segment of its own."""
     cdef Stream *st = f.stream[s]
     cdef Packet part
     cdef uint32_t before = st.urgent - p.seq
     if not f.h[s].flags & HALF_URGENT or before >= p.payload_len:
-        receive_text(cs, f, p, s, p.seq, False)
+        receive_text(cs, f, p, s, p.seq, how)
         return
     st.flags |= STREAM_URGENT_SEEN
     part = p[0]
     if before:
         part.payload_len = before
         part.payload_cap = min(p.payload_cap, before)
-        receive_text(cs, f, &part, s, p.seq, False)
+        receive_text(cs, f, &part, s, p.seq, TEXT_PLAIN)
     part.payload_len = p.payload_len - before - 1
     if part.payload_len:
         part.payload_off = p.payload_off + before + 1
         part.payload_cap = p.payload_cap - before - 1 if p.payload_cap > before else 0
         delivery_drain(cs, f, s, delivery_due(f, s))
-        receive_text(cs, f, &part, s, p.seq + before + 1, False)
+        receive_text(cs, f, &part, s, p.seq + before + 1, how)
+    elif how:
+        delivery_drain(cs, f, s, delivery_due(f, s))
+        bare_fin(cs, f, p, s)
+
+
+cdef void bare_fin(CoreState *cs, Flow *f, const Packet *p, int s) noexcept nogil:
+    """The FIN of a segment whose text was placed already."""
+    cdef Packet part = p[0]
+    part.payload_len = 0
+    part.payload_cap = 0
+    receive_text(cs, f, &part, s, p.seq + p.payload_len, TEXT_FIN)
 
 
 cdef void drop_text(CoreState *cs, Flow *f, const Packet *p, int s) noexcept nogil:

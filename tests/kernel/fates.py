@@ -28,4 +28,4 @@ def told(seen: Seen) -> tuple[bytes, str]:
         data = data[: seen.client.gaps[0][0]]
     if seen.reason == "RESET":
         return data, "reset"
-    return data, "end" if seen.client.complete else "open"
+    return data, "end" if seen.client.complete and not seen.client.gaps else "open"

@@ -187,8 +187,13 @@ class Visit:
         self.accept()
 
     def accept(self) -> None:
+        """A SYN that came behind a reset may have opened another one, of an earlier visit."""
         self.street.settle()
-        self.socket, _ = self._listener.accept()
+        while True:
+            self.socket, (_, port) = self._listener.accept()
+            if port == self.port:
+                break
+            self.socket.close()
         self.socket.setblocking(False)
 
     def read(self) -> bytes:

@@ -23,6 +23,7 @@ from receiver_model import Connection, Segment
 
 SCRIPTS = 2000 if FULL else 200
 FLAGS = [ACK] * 14 + [FIN | ACK, SYN, SYN | ACK, PSH, FIN, SYN | FIN, 0]
+RESETS = [RST] * 6 + [RST | ACK, RST | FIN, RST | SYN, RST | FIN | ACK | PSH]
 WINDOW = 60_000
 
 
@@ -44,7 +45,7 @@ def script(rng: Random, *, fins: bool, resets: bool) -> list[Sent]:
         data = bytes([65 + letter]) * rng.choice([0, 1, rng.randint(1, 9)])
         flags = rng.choice(FLAGS)
         if resets and rng.random() < 0.06:
-            flags, data = RST, b""
+            flags, data = rng.choice(RESETS), b""
             at = rng.choice([stream.nxt, top, top + 1, at, at + 100_000])
         if flags & FIN and not fins:
             flags = ACK
@@ -66,18 +67,9 @@ def play(visit: Visit, sent: list[Sent], sack: bool) -> None:
     visit.street.settle()
 
 
-def pending(*values: bool, reason: str) -> object:
-    return pytest.param(*values, marks=pytest.mark.xfail(reason=reason))
-
-
 @pytest.mark.parametrize(
     ("fins", "resets"),
-    [
-        (False, False),
-        pending(False, True, reason="challenges that acknowledge nothing new; resets by SACK"),
-        pending(True, False, reason="a FIN is not contested like a byte"),
-        pending(True, True, reason="both of these"),
-    ],
+    [(False, False), (False, True), (True, False), (True, True)],
     ids=["data", "resets", "fins", "resets-and-fins"],
 )
 def test_random_odd_segments_the_socket_and_aiomos_agree(sniffed: Street, fins, resets) -> None:

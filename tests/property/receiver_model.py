@@ -3,7 +3,7 @@
 No sequence numbers here: positions are stream offsets of the end that sends, 0 is the first byte
 behind its SYN, and a FIN stands at the position behind the last byte. What has arrived ahead of its
 turn lies in a map from position to byte; of two copies the first stays. A FIN is one more symbol in
-that map, and the stream ends where reading in order comes to it.
+that map, which gives way to a byte, and the stream ends where reading in order comes to it.
 """
 
 from __future__ import annotations
@@ -95,8 +95,9 @@ class Stream:
         """Seventh and eighth: text and FIN, as far as they lie in the window."""
         for position, symbol in enumerate(symbols, at):
             fits = position < self.edge or (symbol == END and position == self.edge)
-            if position >= self.nxt and fits and not self.ended:
-                self.ahead.setdefault(position, symbol)
+            free = self.ahead.get(position, END) == END
+            if free and fits and position >= self.nxt and not self.ended:
+                self.ahead[position] = symbol
         while not self.ended and self.nxt in self.ahead:
             symbol = self.ahead.pop(self.nxt)
             self.nxt += 1
@@ -164,9 +165,10 @@ class Connection:
         stream = self.sent[s]
         if stream.ended:
             return
+        fin = at + len(segment.data)
+        if segment.flags & FIN and stream.nxt <= fin <= stream.edge:
+            self._step(s, SENDS_FIN)  # its own word, whatever its peer makes of it
         stream.take(at, segment.symbols)
-        if stream.ended or END in stream.ahead.values():
-            self._step(s, SENDS_FIN)
         if stream.ended:
             self._step(1 - s, GETS_FIN)
 

@@ -1,4 +1,5 @@
-"""The out-of-order store against a dictionary from offset to byte, in which the first copy wins."""
+"""The out-of-order store against a dictionary from offset to byte, in which the first copy wins.
+A FIN is a symbol at its offset, which gives way to a byte."""
 
 from __future__ import annotations
 
@@ -28,6 +29,7 @@ adds = st.tuples(
 others = st.one_of(
     st.tuples(st.just("fill"), st.integers(1, 20)),
     st.tuples(st.just("truncate"), st.integers(0, 60)),
+    st.tuples(st.just("fin"), st.integers(1, 60)),
 )
 
 
@@ -40,25 +42,34 @@ class Model:
 
     def __init__(self) -> None:
         self.nxt = 0
-        self.early: dict[int, int] = {}
+        self.early: dict[int, int | None] = {}
         self.delivered = bytearray()
 
     def add(self, offset: int, data: bytes) -> int:
         result = 0
         for i, byte in enumerate(data, offset):
-            if i not in self.early:
+            if self.early.get(i) is None and i in self.early:
+                self.early[i] = byte
+                result |= ASM_DUPLICATE | ASM_DIFFERS
+            elif i not in self.early:
                 self.early[i] = byte
                 result |= ASM_NEW
             else:
                 result |= ASM_DUPLICATE | (ASM_DIFFERS if self.early[i] != byte else 0)
         return result
 
+    def add_fin(self, offset: int) -> int:
+        if offset in self.early:
+            return ASM_DUPLICATE
+        self.early[offset] = None
+        return ASM_NEW
+
     def fill(self, data: bytes) -> None:
         """Bytes that are next come; what was early and has become next follows them."""
         self.delivered += data
         self.nxt += len(data)
-        while self.nxt in self.early:
-            self.delivered.append(self.early[self.nxt])
+        while (byte := self.early.get(self.nxt)) is not None:
+            self.delivered.append(byte)
             self.nxt += 1
         self.early = {i: byte for i, byte in self.early.items() if i >= self.nxt}
 
@@ -78,6 +89,9 @@ def test_any_steps_are_as_the_dictionary_says(isn, steps):
             data = content(offset, length, other)
             cuts = [cut for cut in cuts if cut < length]
             assert store.add((isn + offset) % 2**32, data, cuts) == model.add(offset, data)
+        elif step[0] == "fin":
+            offset = model.nxt + step[1]
+            assert store.add_fin((isn + offset) % 2**32) == model.add_fin(offset)
         elif step[0] == "fill":
             data = content(model.nxt, step[1], False)
             filled = model.nxt + len(data)
@@ -94,15 +108,16 @@ def test_any_steps_are_as_the_dictionary_says(isn, steps):
     assert store.counts()["blocks"] == 0
 
 
-def held(store, isn: int) -> dict[int, int]:
-    """Offset to byte; pieces must be sorted and apart."""
-    found: dict[int, int] = {}
+def held(store, isn: int) -> dict[int, int | None]:
+    """Offset to byte, or None for a FIN; pieces must be sorted and apart."""
+    found: dict[int, int | None] = {}
     last = -1
     for seq, data in store.pieces():
         offset = (seq - isn) % 2**32
         assert offset > last
-        last = offset + len(data) - 1
-        found.update(enumerate(data, offset))
+        symbols = [None] if data is None else list(data)
+        last = offset + len(symbols) - 1
+        found.update(enumerate(symbols, offset))
     return found
 
 

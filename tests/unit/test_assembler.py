@@ -235,3 +235,32 @@ def test_memory_refused_while_packing_forgets_a_tail_but_stays_whole():
     assert all(a[1] <= b[0] for a, b in itertools.pairwise(ends))
     store.drop()
     assert store.counts()["blocks"] == 0
+
+
+# ---- FINs -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("isn", ISNS)
+def test_fin_waits_in_its_place_and_ends_the_drain(store, isn):
+    store.add((isn + 10) % 2**32, b"abc")
+    assert store.add_fin((isn + 13) % 2**32) == ASM_NEW
+    store.add((isn + 14) % 2**32, b"behind")
+    assert store.pieces()[1] == ((isn + 13) % 2**32, None)
+    assert store.drain((isn + 10) % 2**32) == ((isn + 13) % 2**32, False)
+    assert store.early == (7, 2)
+
+
+def test_fin_on_a_byte_leaves_it_and_a_byte_takes_its_place(store):
+    store.add(10, b"abc")
+    assert store.add_fin(11) == ASM_DUPLICATE
+    assert store.add_fin(20) == ASM_NEW
+    assert store.add(18, b"wxyz") == ASM_NEW | ASM_DUPLICATE | ASM_DIFFERS
+    assert joined(store) == [(10, b"abc"), (18, b"wxyz")]
+
+
+def test_4096_fins_are_the_most(store):
+    for i in range(RANGES):
+        assert store.add_fin(10 + 2 * i) == ASM_NEW
+    assert store.add_fin(9) & ASM_LIMIT
+    store.truncate(0)
+    assert store.early == (0, 0)

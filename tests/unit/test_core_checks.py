@@ -169,15 +169,27 @@ def test_reset_elsewhere_than_the_next_number_is_ignored(driver, talk, at):
     assert driver.counters()["tcp_bad_rst"] == 1
 
 
-def test_reset_with_an_old_timestamp_is_ignored(driver):
-    """test-cases row 6."""
+def test_reset_with_an_old_timestamp_its_receiver_goes_on_is_none(driver):
+    """test-cases row 6; docs/decisions/0039."""
     talk, say = stamped(driver)
     say(CLIENT, b"abc", 200)
     talk.s()
     say(CLIENT, b"", 50, RST)
     say(CLIENT, b"def", 201)
+    talk.s(ack=6)
     assert driver.flows[0].items[CLIENT] == [b"abcdef"]
     assert driver.anomalies() == ["old_timestamp", "bad_reset"]
+
+
+def test_reset_with_an_old_timestamp_nobody_goes_on_resets(driver):
+    """RFC 7323 section 5.2: a reset is not subject to the check."""
+    talk, say = stamped(driver)
+    say(CLIENT, b"abc", 200)
+    talk.s()
+    say(CLIENT, b"", 50, RST)
+    driver.tick(talk.now + 5 * SECOND)
+    assert driver.flows[0].reason == "RESET"
+    assert driver.anomalies() == ["old_timestamp"]
 
 
 # ---- acknowledgements -----------------------------------------------------------------------

@@ -131,11 +131,14 @@ def test_fin_wait_data_beyond_the_fin_is_not_delivered(driver, talk):
     assert driver.flows[0].half[CLIENT]["offset"] == 3
 
 
-def test_fin_wait_early_data_across_the_fin_is_cut_there(driver, talk):
-    talk.c(b"efEVIL", at=4)
+def test_established_early_data_across_the_place_of_a_fin_goes_on(driver, talk):
+    """docs/decisions/0038: the byte that lies there shows that the FIN is none."""
+    talk.c(b"efghij", at=4)
     talk.c(flags=FIN | ACK, at=6)
     talk.c(b"abcd", at=0)
-    assert driver.flows[0].items[CLIENT] == [b"abcdef"]
+    assert driver.flows[0].items[CLIENT] == [b"abcdefghij"]
+    assert driver.flows[0].eof == [False, False]
+    talk.c(flags=FIN | ACK, at=10)
     assert driver.flows[0].eof == [True, False]
 
 
