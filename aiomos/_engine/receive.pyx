@@ -174,7 +174,7 @@ cdef inline void deliver(CoreState *cs, Flow *f, Text *t, int s, int how) noexce
     cdef Stream *st = f.stream[s]
     if st == NULL:
         delivery_advance(&f.h[s], t.length)
-        if unlikely(event_wanted(cs, EVENT_NEW_DATA)):
+        if unlikely(event_wanted(cs, EVENT_NEW_DATA)) and t.length:     # not of a FIN alone
             delivery_tell_new(cs, f, s, f.h[s].offset - t.length, t.length, t.a.span.data,
                               t.a.span.length)
     elif unlikely(st.n_pieces != 0 or st.policy & DELIVER_ACKED):
