@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequen
 from types import TracebackType
 from typing import Any, Literal, Self, TypeAlias
 
-from aiomos._app import App, EveryRule, FlowRule, as_app
+from aiomos._app import App, EventRule, EveryRule, FlowRule, as_app
 from aiomos._endpoint import Endpoint
 from aiomos._engine import names
 from aiomos._engine.core import Core
@@ -62,6 +62,10 @@ class Engine:
         FilterError: an expression does not compile.
         AppError: what is served is no app.
     """
+
+    # What aiomos.testing puts its own in the place of, to see what handlers do.
+    _flow_class = Flow
+    _endpoint_class = Endpoint
 
     def __init__(
         self,
@@ -130,7 +134,8 @@ class Engine:
             stack.callback(self._detach)
             for lifespan in app.lifespans:
                 app.state = await stack.enter_async_context(_entered(lifespan(app)))
-            self._driver = driver = _driver(pump, loop, self._stop, self._linger)
+            self._driver = driver = self._make_driver(pump, loop, self._stop)
+            driver.on_failure = self._report
             stack.callback(driver.close)
             tickers = [driver.ticker(rule) for rule in app.every_rules]
             stack.push_async_callback(_cancel_all, tickers)
@@ -183,7 +188,7 @@ class Engine:
         if app.statistics:
             self.core.keep_statistics()
         self.core.set_prefixes(app.prefixes)
-        self._handlers = [_handler(app, rule) for rule in app.flow_rules]
+        self._handlers = [self._handler(app, rule) for rule in app.flow_rules]
         for rule in app.flow_rules:
             filters.add(rule.protocol, rule.filter)
         return Pump(
@@ -192,25 +197,42 @@ class Engine:
             TaskQueue(loop),
             handlers=self._handlers,
             filters=filters,
-            flow_class=Flow,
-            endpoint_class=Endpoint,
+            flow_class=self._flow_class,
+            endpoint_class=self._endpoint_class,
             frame_filter=self._filter,
             writer=self._write,
             spawn=self._spawn if self._tasks == "asyncio" else None,
-            on_failure=_report,
+            on_failure=self._report,
             packet_handlers=[
                 (FrameFilter(r.filter) if r.filter else None, r.function, r.is_coroutine, Packet)
                 for r in app.packet_rules
             ],
             packet_class=Packet,
             event_rules=[
-                (r.kinds, r.hooks, r.function, r.is_coroutine, r.filter) for r in app.event_rules
+                (r.kinds, r.hooks, r.function, r.is_coroutine, r.filter)
+                for r in self._event_rules(app)
             ],
             event_words=WORDS,
             burst=self._burst,
             stop_after=self._count,
             budget=self._budget,
         )
+
+    def _handler(self, app: App, rule: FlowRule) -> Handler:
+        return _handler(app, rule)
+
+    def _event_rules(self, app: App) -> list[EventRule]:
+        return app.event_rules
+
+    def _make_driver(
+        self, pump: Pump, loop: asyncio.AbstractEventLoop, stop: asyncio.Event
+    ) -> _Driver:
+        if isinstance(loop, ReplayLoop):
+            return _Replaying(pump, loop, stop, self._linger)
+        return _Attached(pump, loop, stop, self._linger)
+
+    def _report(self, flow: Flow | None, error: BaseException, name: str) -> None:
+        _report(flow, error, name)
 
     def _spawn(
         self, coroutine: Coroutine[Any, Any, Any], flow: Flow | None, done: Callable[..., None]
@@ -323,6 +345,7 @@ class _Driver:
         self.stop = stop
         self.linger_seconds = linger
         self.failed = 0  # times that an every handler raised
+        self.on_failure: Callable[[Flow | None, BaseException, str], None] = _report
         pump.queue.on_runnable = self._runnable
 
     def close(self) -> None:
@@ -345,7 +368,7 @@ class _Driver:
                 await rule.function()
             except Exception as error:
                 self.failed += 1
-                log.error("%s failed", _name(rule.function), exc_info=error)
+                self.on_failure(None, error, _name(rule.function))
 
     def now(self) -> float:
         raise NotImplementedError
@@ -361,14 +384,6 @@ class _Driver:
         deadline = self.loop.time() + self.linger_seconds
         while alive() and (left := deadline - self.loop.time()) > 0:
             await asyncio.sleep(min(left, 0.01))
-
-
-def _driver(
-    pump: Pump, loop: asyncio.AbstractEventLoop, stop: asyncio.Event, linger: float
-) -> _Driver:
-    if isinstance(loop, ReplayLoop):
-        return _Replaying(pump, loop, stop, linger)
-    return _Attached(pump, loop, stop, linger)
 
 
 class _Replaying(_Driver):
