@@ -97,7 +97,9 @@ async def test_script_played_later_begins_then():
         await engine.play(talk := Datagrams().data(client, b"a"))
         await engine.wait(10)
         await engine.play(talk.data(client, b"b"))
-    times = [e.time - testing.START for e in engine.result.of(aiomos.PacketSeen) if e.hook == "sender"]
+    times = [
+        e.time - testing.START for e in engine.result.of(aiomos.PacketSeen) if e.hook == "sender"
+    ]
     assert times == [0, 10]
 
 
@@ -106,7 +108,9 @@ async def test_capture_played_later_begins_then_and_keeps_its_pace(tmp_path):
     async with testing.engine(Seen()) as engine:
         await engine.wait(100)
         await engine.play(tmp_path / "old.pcap")
-    times = [e.time - testing.START for e in engine.result.of(aiomos.PacketSeen) if e.hook == "sender"]
+    times = [
+        e.time - testing.START for e in engine.result.of(aiomos.PacketSeen) if e.hook == "sender"
+    ]
     assert times == [100, 102]
 
 
@@ -145,7 +149,9 @@ async def test_hole_becomes_a_gap_after_its_grace_with_no_frame_coming():
             noted.append((error.offset, error.length, error.cause))
 
     async with testing.engine(handler) as engine:
-        talk = Conversation().handshake().data(client, b"abc").lose().data(client, b"de").ack(server)
+        talk = (
+            Conversation().handshake().data(client, b"abc").lose().data(client, b"de").ack(server)
+        )
         await engine.play(talk)
         await engine.wait(0.1)
         assert noted == []

@@ -130,7 +130,9 @@ def test_leak_is_an_error_of_the_test_that_has_it(project):
     """
     result = project(code)
     result.assert_outcomes(passed=2, errors=1)
-    result.stdout.fnmatch_lines(["*::test_tight PASSED*", "*held after the end of the run:*'frames': 1*"])
+    result.stdout.fnmatch_lines(
+        ["*::test_tight PASSED*", "*held after the end of the run:*'frames': 1*"]
+    )
 
 
 def test_failing_handler_fails_the_test_with_its_own_traceback(project):
@@ -143,14 +145,19 @@ def test_failing_handler_fails_the_test_with_its_own_traceback(project):
     """
     result = project(code)
     result.assert_outcomes(failed=1)
-    result.stdout.fnmatch_lines(["*assert await flow.client.readline() == b\"wanted\"*", "*b'got\\n' == b'wanted'*"])
+    result.stdout.fnmatch_lines(
+        ['*assert await flow.client.readline() == b"wanted"*', "*b'got\\n' == b'wanted'*"]
+    )
 
 
 def test_project_without_pytest_asyncio_keeps_the_rest(project, pytester):
-    pytester.makepyfile(test_it=HEAD + textwrap.dedent("""
+    pytester.makepyfile(
+        test_it=HEAD
+        + textwrap.dedent("""
     def test_replay(aiomos_replay):
         aiomos_replay(handler, Conversation().handshake().data(client, b"x\\n"))
-    """))
+    """)
+    )
     pytester.runpytest_subprocess("-p", "no:asyncio").assert_outcomes(passed=1)
 
 
@@ -230,7 +237,6 @@ def test_engine_that_was_broken_off_is_not_judged():
         await engine.serve(reads)
 
     with testing.no_leaks(), pytest.raises(asyncio.CancelledError):
-
         with asyncio.Runner(loop_factory=testing.new_event_loop) as runner:
             runner.run(main())
 

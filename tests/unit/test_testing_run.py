@@ -91,8 +91,14 @@ def test_verdicts_are_noted_with_who_said_them_where():
     accepted = flow.assert_verdict("accept", handler="decides")
     assert (accepted.client_offset, accepted.server_offset) == (3, 0)
     assert flow.assert_verdict("stop", side="client").client_offset == 3
-    for wrong in ({"verb": "drop"}, {"verb": "stop", "side": "server"}, {"verb": "accept", "handler": "x"}):
-        with pytest.raises(AssertionError, match="but: accept by .*decides at client 3, server 0; stop client"):
+    for wrong in (
+        {"verb": "drop"},
+        {"verb": "stop", "side": "server"},
+        {"verb": "accept", "handler": "x"},
+    ):
+        with pytest.raises(
+            AssertionError, match="but: accept by .*decides at client 3, server 0; stop client"
+        ):
             flow.assert_verdict(**wrong)
 
 
@@ -172,7 +178,16 @@ def test_failure_of_every_and_of_a_plain_function_is_one_too():
 def test_frames_with_and_without_times_scapy_packets_and_pairs_are_traffic():
     syn = Ether() / IP(src="1.1.1.1", dst="2.2.2.2") / TCP(sport=1, dport=2, flags="S")
     raw = bytes(syn)
-    for traffic in (syn, raw, memoryview(raw), (syn, 5.0), [syn], [raw], [(raw, 5.0)], HELLO.frames()[0]):
+    for traffic in (
+        syn,
+        raw,
+        memoryview(raw),
+        (syn, 5.0),
+        [syn],
+        [raw],
+        [(raw, 5.0)],
+        HELLO.frames()[0],
+    ):
         assert len(testing.run(reads, traffic).flows) == 1
     assert testing.run(reads, (syn, 5.5)).events[0][1].time == 5.5
     assert testing.run(reads, [raw, raw]).events[-1][1].time == testing.START + testing.PACE
@@ -225,7 +240,14 @@ LONG = Conversation().handshake().data(client, BODY).data(server, BODY)
 def test_whatever_a_network_does_but_loss_the_same_bytes_are_read(seed):
     app, got = reader()
     impair = Impair(
-        seed=seed, duplicate=0.1, reorder=0.3, distance=5, delay=0.01, cut=(1, 700), pieces=True, burst=(1, 64)
+        seed=seed,
+        duplicate=0.1,
+        reorder=0.3,
+        distance=5,
+        delay=0.01,
+        cut=(1, 700),
+        pieces=True,
+        burst=(1, 64),
     )
     result = testing.run(app, LONG, impair=impair)
     assert b"".join(got["client"]) == BODY == b"".join(got["server"])
@@ -252,7 +274,10 @@ def test_loss_at_the_tap_gives_gaps_where_the_bytes_are_missing(seed):
 
 
 def test_one_seed_gives_one_result_and_another_another():
-    results = [testing.run(reader()[0], LONG, impair=Impair(seed=s, loss=0.1, reorder=0.2)) for s in (1, 1, 2)]
+    results = [
+        testing.run(reader()[0], LONG, impair=Impair(seed=s, loss=0.1, reorder=0.2))
+        for s in (1, 1, 2)
+    ]
     assert results[0].events == results[1].events != results[2].events
 
 
@@ -275,7 +300,9 @@ def test_reorder_keeps_all_frames_and_moves_none_further_than_it_may():
     assert min(moves) < 0
 
 
-@pytest.mark.parametrize("wrong", [{"loss": 1.5}, {"reorder": -0.1}, {"distance": 0}, {"delay": -1}])
+@pytest.mark.parametrize(
+    "wrong", [{"loss": 1.5}, {"reorder": -0.1}, {"distance": 0}, {"delay": -1}]
+)
 def test_impairment_that_cannot_be_is_refused(wrong):
     with pytest.raises(ValueError):
         Impair(seed=1, **wrong)
