@@ -11,7 +11,7 @@ import attrs
 
 from aiomos._app import App, EventRule, FlowRule
 from aiomos._endpoint import Endpoint
-from aiomos._engine.view import Handler
+from aiomos._engine.handler import Handler
 from aiomos._flow import Flow
 from aiomos._kinds import hooks_of, kinds_of
 from aiomos._runner import Engine

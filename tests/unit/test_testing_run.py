@@ -97,7 +97,7 @@ def test_verdicts_are_noted_with_who_said_them_where():
         {"verb": "accept", "handler": "x"},
     ):
         with pytest.raises(
-            AssertionError, match="but: accept by .*decides at client 3, server 0; stop client"
+            AssertionError, match=r"but: accept by .*decides at client 3, server 0; stop client"
         ):
             flow.assert_verdict(**wrong)
 
@@ -224,7 +224,7 @@ def test_options_and_misuse_are_those_of_the_engine():
 
 @pytest.mark.asyncio
 async def test_run_inside_a_loop_says_what_to_do():
-    with pytest.raises(aiomos.ConfigError, match="testing.engine"):
+    with pytest.raises(aiomos.ConfigError, match=r"testing\.engine"):
         testing.run(reads, HELLO)
 
 
