@@ -10,7 +10,7 @@ import pytest
 
 import aiomos
 from aiomos import events
-from aiomos._engine import names, view
+from aiomos._engine import facts, names
 
 PXD = (Path(aiomos.__file__).parent / "_engine" / "events.pxd").read_text()
 
@@ -55,7 +55,7 @@ def test_every_kind_of_event_has_its_class_in_order() -> None:
 
 
 def test_states_are_those_of_endpoints() -> None:
-    assert tuple(events.State) == view.STATES
+    assert tuple(events.State) == facts.STATES
 
 
 @pytest.mark.parametrize("name", [*names.EVENTS, "TimerFired", "EventsLost"])

@@ -159,6 +159,19 @@ async def test_hole_becomes_a_gap_after_its_grace_with_no_frame_coming():
         assert noted == [(0, 3, "acked_unseen")]
 
 
+async def test_time_goes_on_to_the_timer_that_whoever_waits_needs():
+    done = asyncio.get_running_loop().create_future()
+
+    async def handler(flow):
+        flow.after(7, lambda flow, event, packet: done.set_result(event.time))
+        await flow.closed()
+
+    async with testing.engine(handler) as engine:
+        await engine.play(Conversation().handshake())
+        began = engine.time
+        assert await done == pytest.approx(began + 7)
+
+
 async def test_idle_flow_expires_while_the_test_waits():
     async with testing.engine(Seen(), established=60) as engine:
         await engine.play(Conversation().handshake())
