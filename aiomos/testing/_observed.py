@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import attrs
@@ -12,9 +12,10 @@ import attrs
 from aiomos._app import App, EventRule, FlowRule
 from aiomos._endpoint import Endpoint
 from aiomos._engine.handler import Handler
+from aiomos._engine.source import Source
 from aiomos._flow import Flow
 from aiomos._kinds import hooks_of, kinds_of
-from aiomos._runner import Engine
+from aiomos._runner import Engine, Path
 from aiomos._summary import Summary
 from aiomos.events import ConnectionEnd, Event
 from aiomos.testing._result import Failure, FlowReport, Result, Verdict
@@ -67,11 +68,14 @@ class Notes:
 
 
 class ObservedEngine(Engine):
-    """:class:`aiomos.Engine`, with notes."""
+    """:class:`aiomos.Engine`, with notes; of events, those of the classes ``events``."""
 
-    def __init__(self, *args: Any, **options: Any) -> None:
-        super().__init__(*args, **options)
+    def __init__(
+        self, source: Source | Path, *, events: Iterable[type[Event]], **options: Any
+    ) -> None:
+        super().__init__(source, **options)
         self.notes = Notes()
+        self._kinds = kinds_of((*events, ConnectionEnd), "testing: events=")
         self._flow_class = _observed_flow(self._decided)
         self._endpoint_class = _observed_endpoint(self._decided)
 
@@ -95,8 +99,9 @@ class ObservedEngine(Engine):
         return super()._handler(app, attrs.evolve(rule, function=begin))
 
     def _event_rules(self, app: App) -> list[EventRule]:
-        every = kinds_of((Event,), "testing"), hooks_of(None, "testing")
-        return [EventRule(self.notes.event, *every, None, False), *super()._event_rules(app)]
+        hooks = hooks_of(None, "testing")
+        ours = EventRule(self.notes.event, self._kinds, hooks, None, False)
+        return [ours, *super()._event_rules(app)]
 
     def _report(self, flow: Flow | None, error: BaseException, name: str) -> None:
         self.notes.failures.append(Failure(name, error, None if flow is None else flow.id))

@@ -125,7 +125,7 @@ class Result:
     Attributes:
         summary: counters, as ``aiomos run`` prints them.
         flows: all flows that ended, in the order of their first packets.
-        events: every event with the id of its flow (None: of none), in order.
+        events: every event (or those asked for) with the id of its flow (None: of none), in order.
         verdicts: what handlers decided, in order.
         failures: functions of the app that raised, in order.
     """

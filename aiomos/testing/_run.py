@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+from collections.abc import Iterable
 from typing import Any, Literal, TypeAlias
 
 from aiomos._app import App, FlowHandler
 from aiomos._engine.errors import ConfigError
 from aiomos._engine.source import MemorySource
 from aiomos._replay_loop import ReplayLoop
+from aiomos.events import Event
 from aiomos.testing._impair import Impair
 from aiomos.testing._observed import ObservedEngine
 from aiomos.testing._result import Result
@@ -35,6 +37,7 @@ def run(
     *traffic: Traffic,
     impair: Impair | None = None,
     failures: Failures = "raise",
+    events: Iterable[type[Event]] = (Event,),
     io_patience: float = 5.0,
     **options: Any,
 ) -> Result:
@@ -48,6 +51,7 @@ def run(
         traffic: scripts, paths of captures, frames; all at the same time, by their times.
         impair: what a network does to the traffic.
         failures: ``"raise"`` what a handler raised, or ``"keep"`` it in the result.
+        events: classes of those that the result has; for large captures not all of them.
         io_patience: see :func:`aiomos.run`.
         options: those of :class:`aiomos.Engine`.
 
@@ -63,7 +67,7 @@ def run(
         source: Any = traffic[0]  # read as it is, however large
     else:
         source, options = _in_memory(traffic, impair, options)
-    with contextlib.closing(ObservedEngine(source, **options)) as engine:
+    with contextlib.closing(ObservedEngine(source, events=events, **options)) as engine:
         with asyncio.Runner(loop_factory=lambda: ReplayLoop(io_patience=io_patience)) as runner:
             runner.run(engine.serve(app))
         result = engine.result()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Iterable
 from types import TracebackType
 from typing import Any, Self
 
@@ -19,6 +20,7 @@ from aiomos._engine.source import MemorySource
 from aiomos._engine.source import RawFrame as Frame
 from aiomos._replay_loop import ReplayLoop
 from aiomos._runner import _Driver, _Replaying
+from aiomos.events import Event
 from aiomos.testing._impair import Impair, Spoiler
 from aiomos.testing._observed import ObservedEngine
 from aiomos.testing._result import Failure, Result, raise_all
@@ -112,6 +114,7 @@ class SteppedEngine:
         app: App | FlowHandler,
         impair: Impair | None,
         failures: Failures,
+        events: Iterable[type[Event]],
         options: dict[str, Any],
     ) -> None:
         check_failures(failures)
@@ -120,7 +123,7 @@ class SteppedEngine:
         self._source = MemorySource(segment_seed=_pieces(self._spoiler))
         if self._spoiler is not None:
             options = {"burst": self._spoiler.burst(), **options}
-        self._engine = _Serving(self._source, **options)
+        self._engine = _Serving(self._source, events=events, **options)
         self._failures = failures
         self._raised = 0  # failures that the test was told of
         self._scripts: dict[int, tuple[Script, Player, int]] = {}
@@ -253,6 +256,7 @@ def engine(
     *,
     impair: Impair | None = None,
     failures: Failures = "raise",
+    events: Iterable[type[Event]] = (Event,),
     **options: Any,
 ) -> SteppedEngine:
     """An engine inside a running test, which gets traffic step by step, on a virtual clock.
@@ -268,9 +272,10 @@ def engine(
         impair: what a network does to the traffic.
         failures: ``"raise"`` what a handler raised, at the next word, or ``"keep"`` it in the
             result.
+        events: classes of those that the result has.
         options: those of :class:`aiomos.Engine`.
 
     Raises:
         ConfigError: an option has no such value, or the running loop has another clock.
     """
-    return SteppedEngine(app, impair, failures, options)
+    return SteppedEngine(app, impair, failures, events, options)

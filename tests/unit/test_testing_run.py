@@ -306,3 +306,11 @@ def test_reorder_keeps_all_frames_and_moves_none_further_than_it_may():
 def test_impairment_that_cannot_be_is_refused(wrong):
     with pytest.raises(ValueError):
         Impair(seed=1, **wrong)
+
+
+def test_events_that_were_not_asked_for_are_not_kept_and_flows_end_all_the_same():
+    result = testing.run(reads, HELLO, events=[aiomos.FinSeen])
+    assert {type(event) for _, event in result.events} == {aiomos.FinSeen, aiomos.ConnectionEnd}
+    assert result.flow().close_reason == "FIN"
+    with pytest.raises(aiomos.AppError, match="events="):
+        testing.run(reads, HELLO, events=[int])
