@@ -9,8 +9,10 @@ from typing import Any
 
 from aiomos._engine import names
 from aiomos._engine.pump import Cycle, Pump
+from aiomos._flow import Flow
 from aiomos._functions import name_of
 from aiomos._replay_loop import ReplayLoop
+from aiomos._reports import report_failure
 from aiomos._rules import EveryRule
 
 log = logging.getLogger("aiomos")
@@ -29,6 +31,7 @@ class Driver:
         self.stop = stop
         self.linger_seconds = linger
         self.failed = 0  # times that an every handler raised
+        self.on_failure: Callable[[Flow | None, BaseException, str], None] = report_failure
         pump.queue.on_runnable = self._runnable
 
     def close(self) -> None:
@@ -51,7 +54,7 @@ class Driver:
                 await rule.function()
             except Exception as error:
                 self.failed += 1
-                log.error("%s failed", name_of(rule.function), exc_info=error)
+                self.on_failure(None, error, name_of(rule.function))
 
     def now(self) -> float:
         raise NotImplementedError

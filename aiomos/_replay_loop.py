@@ -198,15 +198,18 @@ class ReplayLoop(WorkingLoop):
 
     @property
     def driver(self) -> CaptureDriver | None:
-        """What moves the capture. A new one goes on at the loop time that the old one reached."""
+        """What moves the capture; None: only timers move the clock.
+
+        A new one goes on at the loop time that the old one reached.
+        """
         return None if self._driver is self._nobody else self._driver
 
     @driver.setter
-    def driver(self, driver: CaptureDriver) -> None:
+    def driver(self, driver: CaptureDriver | None) -> None:
         passed_ns = self._now_ns() - self._origin_ns
-        self._driver = driver
-        self._now_ns = driver.now_ns
-        self._origin_ns = driver.now_ns() - passed_ns
+        self._driver = self._nobody if driver is None else driver
+        self._now_ns = self._driver.now_ns
+        self._origin_ns = self._now_ns() - passed_ns
         self.exhausted = False
 
     @property

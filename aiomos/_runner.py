@@ -33,7 +33,7 @@ from aiomos._options import number_of
 from aiomos._packet import Packet
 from aiomos._replay_loop import ReplayLoop
 from aiomos._reports import report_failure
-from aiomos._rules import FlowRule
+from aiomos._rules import EventRule, FlowRule
 from aiomos._stalls import StallDetector
 from aiomos._summary import Summary
 
@@ -69,6 +69,10 @@ class Engine:
         FilterError: an expression does not compile.
         AppError: what is served is no app.
     """
+
+    # What aiomos.testing puts its own in the place of, to see what handlers do.
+    _flow_class = Flow
+    _endpoint_class = Endpoint
 
     def __init__(
         self,
@@ -144,7 +148,8 @@ class Engine:
             stack.callback(self._detach)
             for owner, lifespan in wanted.lifespans:
                 owner.state = await stack.enter_async_context(_entered(lifespan(owner)))
-            self._driver = driver = driver_of(pump, loop, self._stop, self._linger)
+            self._driver = driver = self._make_driver(pump, loop, self._stop)
+            driver.on_failure = self._report
             stack.callback(driver.close)
             if self._stall:
                 self._stalls = stack.enter_context(StallDetector(pump.queue, self._stall))
@@ -203,7 +208,7 @@ class Engine:
         if wanted.statistics:
             self.core.keep_statistics()
         self.core.set_prefixes(app.prefixes)
-        self._handlers = [_handler(app, rule) for rule in wanted.flow_rules]
+        self._handlers = [self._handler(app, rule) for rule in wanted.flow_rules]
         for rule in wanted.flow_rules:
             filters.add(rule.protocol, rule.filter)
         return Pump(
@@ -212,25 +217,40 @@ class Engine:
             TaskQueue(loop),
             handlers=self._handlers,
             filters=filters,
-            flow_class=Flow,
-            endpoint_class=Endpoint,
+            flow_class=self._flow_class,
+            endpoint_class=self._endpoint_class,
             frame_filter=self._filter,
             writer=self._write,
             spawn=self._spawn if self._tasks == "asyncio" else None,
-            on_failure=report_failure,
+            on_failure=self._report,
             packet_handlers=[
                 (FrameFilter(r.filter) if r.filter else None, r.function, r.is_coroutine, Packet)
                 for r in wanted.packet_rules
             ],
             packet_class=Packet,
             event_rules=[
-                (r.kinds, r.hooks, r.function, r.is_coroutine, r.filter) for r in wanted.event_rules
+                (r.kinds, r.hooks, r.function, r.is_coroutine, r.filter)
+                for r in self._event_rules(wanted)
             ],
             event_words=WORDS,
             burst=self._burst,
             stop_after=self._count,
             budget=self._budget,
         )
+
+    def _handler(self, app: App, rule: FlowRule) -> Handler:
+        return _handler(app, rule)
+
+    def _event_rules(self, wanted: Declarations) -> list[EventRule]:
+        return wanted.event_rules
+
+    def _make_driver(
+        self, pump: Pump, loop: asyncio.AbstractEventLoop, stop: asyncio.Event
+    ) -> Driver:
+        return driver_of(pump, loop, stop, self._linger)
+
+    def _report(self, flow: Flow | None, error: BaseException, name: str) -> None:
+        report_failure(flow, error, name)
 
     def _spawn(
         self, coroutine: Coroutine[Any, Any, Any], flow: Flow | None, done: Callable[..., None]

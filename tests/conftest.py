@@ -48,3 +48,8 @@ def corpus() -> Path:
 def captures() -> Path:
     """The folder of the project's own captures (tests/captures/README.md)."""
     return ROOT / "tests" / "captures"
+
+
+@pytest.fixture(autouse=True)
+def nothing_leaks(aiomos_no_leaks: None) -> None:
+    """Every engine that served to its end gives back flows, tasks, buffers and frames."""

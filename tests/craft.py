@@ -1,62 +1,58 @@
-"""Frames for tests, packed with struct: Ethernet, VLAN, IPv4, IPv6, TCP, UDP; checksums right.
+"""Frames for tests: the builders of aiomos.testing.frames, and link layers that users need not make.
 
-Below the builders stands `Talk`, a TCP conversation: it counts sequence numbers for both
+Below them stands `Talk`, a TCP conversation: it counts sequence numbers for both
 ends, and positions in it are stream offsets (0 is the first byte after the SYN), so that a
 test reads like what the two ends say.
 """
 
+# ruff: noqa: F401  (names for those that import this module)
+
 from __future__ import annotations
 
-import ipaddress
 import struct
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
-FIN, SYN, RST, PSH, ACK, URG = 0x01, 0x02, 0x04, 0x08, 0x10, 0x20
-TCP, UDP, ICMP = 6, 17, 1
-IP4, IP6, ARP, VLAN, QINQ = 0x0800, 0x86DD, 0x0806, 0x8100, 0x88A8
+from aiomos.testing.frames import (
+    ACK,
+    ARP,
+    FIN,
+    ICMP,
+    IP4,
+    IP6,
+    MAC,
+    PSH,
+    QINQ,
+    RST,
+    SYN,
+    TCP,
+    UDP,
+    URG,
+    VLAN,
+    address,
+    checksum,
+    ethernet,
+    extension,
+    fragment6,
+    ipv4,
+    ipv6,
+    mss,
+    padded,
+    sack_permitted,
+    tags,
+    tcp,
+    timestamp,
+    udp,
+    window_scale,
+)
+
 CLIENT, SERVER = 0, 1
 SECOND = 1_000_000_000
 MILLISECOND = 1_000_000
 START = 1_700_000_000 * SECOND
-MAC = (bytes.fromhex("020000000001"), bytes.fromhex("020000000002"))
 
 
-def address(text: str) -> bytes:
-    return ipaddress.ip_address(text).packed
-
-
-def checksum(data: bytes) -> int:
-    """The Internet checksum (RFC 1071)."""
-    if len(data) % 2:
-        data += b"\0"
-    total = sum(struct.unpack(f">{len(data) // 2}H", data))
-    while total > 0xFFFF:
-        total = (total & 0xFFFF) + (total >> 16)
-    return total ^ 0xFFFF
-
-
-# ---- link layers ------------------------------------------------------------
-
-
-def tags(kind: int, vlan: Iterable[int | tuple[int, int]]) -> bytes:
-    """EtherType field behind VLAN tags; a tag is a TCI, or (tag protocol, TCI)."""
-    out = b""
-    for tag in vlan:
-        protocol, tci = tag if isinstance(tag, tuple) else (VLAN, tag)
-        out += struct.pack(">HH", protocol, tci)
-    return out + struct.pack(">H", kind)
-
-
-def ethernet(
-    payload: bytes,
-    kind: int = IP4,
-    *,
-    vlan: Iterable[int | tuple[int, int]] = (),
-    src: bytes = MAC[0],
-    dst: bytes = MAC[1],
-) -> bytes:
-    return dst + src + tags(kind, vlan) + payload
+# ---- what aiomos.testing has not ---------------------------------------------
 
 
 def snap(payload: bytes, kind: int = IP4, oui: bytes = b"\0\0\0") -> bytes:
@@ -75,149 +71,9 @@ def cooked2(payload: bytes, kind: int = IP4) -> bytes:
     return struct.pack(">HHIHBB8s", kind, 0, 3, 1, 0, 6, MAC[0] + b"\0\0") + payload
 
 
-# ---- network ----------------------------------------------------------------
-
-
-def ipv4(
-    payload: bytes,
-    src: str = "10.0.0.1",
-    dst: str = "10.0.0.2",
-    protocol: int = TCP,
-    *,
-    options: bytes = b"",
-    ident: int = 1,
-    fragment: int = 0x4000,
-    total: int | None = None,
-) -> bytes:
-    """`fragment` is the whole 16-bit field (flags and offset); `total` overrides the length."""
-    words = 5 + len(options) // 4
-    length = 4 * words + len(payload) if total is None else total
-    head = struct.pack(
-        ">BBHHHBBH4s4s",
-        0x40 | words,
-        0,
-        length,
-        ident,
-        fragment,
-        64,
-        protocol,
-        0,
-        address(src),
-        address(dst),
-    )
-    head += options
-    return head[:10] + struct.pack(">H", checksum(head)) + head[12:] + payload
-
-
-def extension(kind: int, body: bytes = b"\0" * 6) -> tuple[int, bytes]:
-    """An IPv6 extension header without its first byte; the body is 6 bytes, or 6 + 8n."""
-    return kind, bytes([(len(body) + 2) // 8 - 1]) + body
-
-
-def fragment6(offset: int = 0, more: bool = False, ident: int = 7) -> tuple[int, bytes]:
-    return 44, struct.pack(">BHI", 0, offset << 3 | more, ident)
-
-
 def authentication(words: int = 4) -> tuple[int, bytes]:
     """AH (RFC 4302): its length counts 4-byte words, less two."""
     return 51, bytes([words - 2]) + b"\0" * (4 * words - 2)
-
-
-def ipv6(
-    payload: bytes,
-    src: str = "fd00::1",
-    dst: str = "fd00::2",
-    protocol: int = TCP,
-    *,
-    extensions: Sequence[tuple[int, bytes]] = (),
-    length: int | None = None,
-) -> bytes:
-    kinds = [kind for kind, _ in extensions] + [protocol]
-    chain = b"".join(
-        bytes([following]) + body
-        for (_, body), following in zip(extensions, kinds[1:], strict=True)
-    )
-    size = len(chain) + len(payload) if length is None else length
-    head = struct.pack(">IHBB", 6 << 28, size, kinds[0], 64)
-    return head + address(src) + address(dst) + chain + payload
-
-
-def _pseudo(src: str, dst: str, protocol: int, length: int) -> bytes:
-    ends = address(src) + address(dst)
-    if len(ends) == 8:
-        return ends + struct.pack(">BBH", 0, protocol, length)
-    return ends + struct.pack(">II", length, protocol)
-
-
-# ---- transport --------------------------------------------------------------
-
-
-def mss(value: int = 1460) -> bytes:
-    return struct.pack(">BBH", 2, 4, value)
-
-
-def window_scale(shift: int = 7) -> bytes:
-    return struct.pack(">BBB", 3, 3, shift)
-
-
-def sack_permitted() -> bytes:
-    return b"\x04\x02"
-
-
-def timestamp(value: int, echo: int = 0) -> bytes:
-    return struct.pack(">BBII", 8, 10, value & 0xFFFFFFFF, echo & 0xFFFFFFFF)
-
-
-def padded(options: bytes) -> bytes:
-    return options + b"\x01" * (-len(options) % 4)
-
-
-def tcp(
-    sport: int = 40000,
-    dport: int = 80,
-    seq: int = 0,
-    ack: int = 0,
-    flags: int = ACK,
-    payload: bytes = b"",
-    *,
-    window: int = 65535,
-    options: bytes = b"",
-    ends: tuple[str, str] = ("10.0.0.1", "10.0.0.2"),
-    offset: int | None = None,
-    urgent: int = 0,
-) -> bytes:
-    """`offset` overrides the header length, in 4-byte words."""
-    options = padded(options)
-    words = 5 + len(options) // 4 if offset is None else offset
-    head = struct.pack(
-        ">HHIIBBHHH",
-        sport,
-        dport,
-        seq & 0xFFFFFFFF,
-        ack & 0xFFFFFFFF,
-        words << 4,
-        flags,
-        window,
-        0,
-        urgent,
-    )
-    body = head + options + payload
-    found = checksum(_pseudo(*ends, TCP, len(body)) + body)
-    return body[:16] + struct.pack(">H", found) + body[18:]
-
-
-def udp(
-    sport: int = 5000,
-    dport: int = 53,
-    payload: bytes = b"",
-    *,
-    ends: tuple[str, str] = ("10.0.0.1", "10.0.0.2"),
-    length: int | None = None,
-) -> bytes:
-    size = 8 + len(payload) if length is None else length
-    body = struct.pack(">HHHH", sport, dport, size, 0) + payload
-    found = checksum(_pseudo(*ends, UDP, len(body)) + body) or 0xFFFF
-    return body[:6] + struct.pack(">H", found) + payload
 
 
 def frame(segment: bytes, ends: tuple[str, str], protocol: int, **link: Any) -> bytes:

@@ -407,12 +407,30 @@ cdef class Pump:
 
     # ---- any other loop ------------------------------------------------------------------
 
-    def turn(self):
-        """One cycle for a loop that is not ours; the CYCLE_* that it came to."""
-        cdef int result = self.cycle(self.earliest(None))
+    def turn(self, limit_ns=None):
+        """One cycle, of frames before limit_ns, for a loop that is not ours; its CYCLE_*."""
+        cdef int result = self.cycle(self.earliest(limit_ns))
         if result == CYCLE_END and self.at_end():
             return CYCLE_WORKED
         return result
+
+    def idle(self, limit_ns=None):
+        """No frames come: time goes by, to the next timer and at most to limit_ns.
+
+        False: no timer is left, and there is no limit.
+        """
+        cdef int64_t now = self.core.state.now
+        cdef int64_t due = self.earliest(limit_ns)
+        if self.core.state.wheel.armed:
+            due = min(due, self.core.state.wheel.next_ns)
+        if due == INT64_MAX:
+            return False
+        self.queue.pumping = True
+        try:
+            self.idle_to(max(due, now))
+        finally:
+            self.queue.pumping = False
+        return True
 
     def step_tasks(self):
         """Steps what has become runnable outside of a cycle."""

@@ -8,17 +8,17 @@ import sys
 from pathlib import Path
 
 import aiomos
+from aiomos.testing import START, Conversation, client, run, server
 
 sys.path.append(str(Path(__file__).parents[1]))
-from craft import SECOND, SYN
-from kit import START, Notes, Tape, both_tasks, said
+from kit import Notes, both_tasks, said
+
+HANDSHAKE = Conversation().handshake()
 
 
-def second_flow_later(tape, first, seconds=10):
+def second_flow_later(first, seconds=10):
     """Two flows; the second begins so long after the first."""
-    tape.talk(first, client=("10.0.0.1", 40000))
-    later = START + seconds * SECOND
-    tape.talk(lambda t: t.handshake(), client=("10.0.0.2", 40000), at=later)
+    return first, Conversation(client=("10.0.0.2", 40000), start=START + seconds).handshake()
 
 
 @both_tasks
@@ -33,13 +33,8 @@ def test_flow_evicted_reader_gets_its_bytes_then_flow_evicted(tasks):
         await notes.take(flow.client.read(100))
         notes.append(await flow.closed())
 
-    def first(t):
-        t.handshake()
-        t.c(b"abcdef")
-
-    tape = Tape()
-    second_flow_later(tape, first)
-    summary = aiomos.run(app, tape.source(), tasks=tasks, max_flows=1)
+    first = Conversation().handshake().data(client, b"abcdef")
+    summary = run(app, *second_flow_later(first), tasks=tasks, max_flows=1).summary
     assert notes[:2] == [b"abc", b"def"]
     assert said(notes[2]) == (aiomos.FlowEvicted,)
     assert notes[3] is aiomos.CloseReason.EVICTED
@@ -53,12 +48,14 @@ def test_flow_evicted_is_no_failure_of_its_handler(tasks):
 
     @app.tcp()
     async def handler(flow):
-        await flow.client.readexactly(1000)
+        while await flow.client.read(1000):
+            pass
 
-    tape = Tape()
-    second_flow_later(tape, lambda t: (t.handshake(), t.c(b"x")))
-    summary = aiomos.run(app, tape.source(), tasks=tasks, max_flows=1)
-    assert summary.counters["evicted_idle"] == 1
+    first = Conversation().handshake().data(client, b"x")
+    result = run(app, *second_flow_later(first), tasks=tasks, max_flows=1)
+    assert result.flows[0].close_reason == "EVICTED"
+    assert result.failures == ()
+    assert result.summary.counters["evicted_idle"] == 1
 
 
 @both_tasks
@@ -71,13 +68,12 @@ def test_syn_flood_starts_no_handler(tasks):
         started.append(flow.client.port)
         await flow.closed()
 
-    tape = Tape()
-    for number in range(2000):
-        ends = (f"10.1.{number >> 8}.{number & 255}", 1024 + number)
-        tape.talk(lambda t: t.c(flags=SYN), client=ends, at=START + number * 1000)
-    tape.talk(lambda t: t.handshake(), client=("10.0.0.1", 40000))
-    source = tape.source()
-    summary = aiomos.run(app, source, tasks=tasks, max_embryonic=100, max_flows=200)
+    flood = [
+        Conversation(client=(f"10.1.{n >> 8}.{n & 255}", 1024 + n), start=START + n / 1e6).syn()
+        for n in range(2000)
+    ]
+    result = run(app, *flood, HANDSHAKE, tasks=tasks, max_embryonic=100, max_flows=200)
+    summary = result.summary
     assert started == [40000]
     assert summary.handlers_started == 1
     assert summary.counters["evicted_embryonic"] >= 1900
@@ -86,11 +82,9 @@ def test_syn_flood_starts_no_handler(tasks):
 def test_python_objects_are_charged_while_they_live():
     app = aiomos.App()
     held = []
-    tape = Tape()
-    for number in range(10):
-        tape.talk(lambda t: t.handshake(), client=("10.0.0.1", 40000 + number))
-    source = tape.source()
-    engine = aiomos.Engine(source)
+    talks = [Conversation(client=("10.0.0.1", 40000 + n)).handshake() for n in range(10)]
+    frames = sorted((frame for talk in talks for frame in talk), key=lambda frame: frame.time_ns)
+    engine = aiomos.Engine(aiomos.MemorySource(frames))
 
     @app.tcp()
     async def handler(flow):
@@ -122,17 +116,11 @@ def test_memory_short_slow_handlers_lose_bytes_as_a_memory_gap():
             except aiomos.GapError as error:
                 gaps.append(error.cause)
 
-    def script(t):
-        t.handshake()
+    talks = [Conversation(client=("10.0.0.1", 40000 + n)).handshake() for n in range(20)]
+    for talk in talks:
         for _ in range(40):
-            t.c(b"h" * 1400)
-            t.s()
-        t.close()
-
-    tape = Tape()
-    for number in range(20):
-        tape.talk(script, client=("10.0.0.1", 40000 + number), at=START + number * 1000)
-    summary = aiomos.run(app, tape.source(), memory=1 << 19)
-    assert summary.counters["shed_reader_bytes"] > 0
+            talk.data(client, b"h" * 1400).ack(server)
+        talk.close()
+    result = run(app, *talks, memory=1 << 19)
+    assert result.summary.counters["shed_reader_bytes"] > 0
     assert set(gaps) == {"memory"}
-    assert summary.handler_errors == 0

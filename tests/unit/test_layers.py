@@ -44,6 +44,9 @@ PYTHON_LAYERS: dict[str, str] = {
     "runner": "_reports _stalls _live _drivers _runner _loader flows",
     "public names": "__init__",
     "command line": "cli __main__",
+    "testing": "testing.frames testing._ends testing._impair testing._result testing._script"
+    " testing._tcp testing._udp testing._traffic testing._observed testing._run testing._stepped"
+    " testing._leaks testing.__init__ testing.plugin",
 }
 BRIDGE = "bridge"
 FOR_TESTS = ("aiomos.testing", "aiomos._engine._testing")
