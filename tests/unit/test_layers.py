@@ -40,6 +40,8 @@ ENGINE_LAYERS: dict[str, str] = {
 PYTHON_LAYERS: dict[str, str] = {
     "vocabulary": "events _options _tunnel _kinds _functions",
     "objects": "_stats _community_id _endpoint _eventstream _flow _packet _summary _progress",
+    "protocol readers": "_optional _streaming _httphead _httpbody _httpmessage _httppair http"
+    " _tlsfingerprint _tlshello tls dns ssh",
     "declarations": "_app _inflight _replay_loop",
     "runner": "_runner _loader flows",
     "public names": "__init__",
