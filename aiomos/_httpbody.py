@@ -113,6 +113,7 @@ class Body:
         line = await self._line(skip)
         if self.done:
             return
+        # What is wrong stays unread: it may be the next message's beginning.
         if self.step == "trailers":
             self._add_trailer(line)
         elif self.step == "line end":
@@ -124,6 +125,7 @@ class Body:
             assert found is not None
             self.left = int(found[1], 16)
             self.step = "line end" if self.left else "trailers"
+        await drop(self.end, len(line))
 
     def _add_trailer(self, line: bytes) -> None:
         text = line.rstrip(b"\r\n").decode("latin-1")
@@ -141,15 +143,15 @@ class Body:
             raise ProtocolError("http", offset, reason)
 
     async def _line(self, skip: bool) -> bytes:
-        """A line with its end; b"" where the end or a gap came first: the body is lost there."""
+        """A line with its end, not consumed; b"": the end or a gap came first, the body is lost."""
         at = self.end.offset
         while data := await fresh(self.end, at):
-            newline = data.find(b"\n")
-            if newline >= 0:
-                return await self.end.readexactly(at + newline + 1 - self.end.offset)
-            at += len(data)
-            short = at - self.end.offset <= LINE_LIMIT
-            self._expect(short, self.offset, f"a line of over {LINE_LIMIT} bytes")
+            newline = data.find(b"\n") + 1
+            at += newline or len(data)
+            length = at - self.end.offset
+            self._expect(length <= LINE_LIMIT, self.offset, f"a line of over {LINE_LIMIT} bytes")
+            if newline:
+                return await self.end.peek(length)
         await drop(self.end, at - self.end.offset)
         self._finish(lost=True)
         if self.end.at_eof():

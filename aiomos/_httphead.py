@@ -87,10 +87,13 @@ class HeadParser:
         self.fields: list[tuple[str, str]] = []
         self.complete = False
         self.parser = kind(self)
-        # What real ends accept: lines that end with LF alone (RFC 9112 section 2.2), folded and
-        # odd field values. Lengths that contradict each other stay errors.
+        # What real ends accept: folded and odd field values, and lines that end with LF alone
+        # (RFC 9112 section 2.2; llhttp wants both switches for that in a request line). Lengths
+        # that contradict each other stay errors.
         self.parser.set_dangerous_leniencies(
-            lenient_headers=True, lenient_optional_cr_before_lf=True
+            lenient_headers=True,
+            lenient_optional_cr_before_lf=True,
+            lenient_optional_lf_after_cr=True,
         )
 
     # -- called by httptools --

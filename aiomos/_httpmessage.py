@@ -10,7 +10,7 @@ from typing import Generic, Literal, TypeAlias, TypeVar
 import httptools
 
 from aiomos._endpoint import Endpoint
-from aiomos._engine.errors import GapError, ProtocolError
+from aiomos._engine.errors import FlowError, GapError, ProtocolError
 from aiomos._httpbody import Body, body_of_request, body_of_response
 from aiomos._httphead import EMPTY_LINE, REQUEST_LINE, STATUS_LINE, Headers, HeadParser
 from aiomos._streaming import GapMode, drop, fresh, pass_gap, the_end
@@ -119,7 +119,7 @@ class Message:
     async def _piece(self, skip: bool) -> bytes:
         try:
             data = await self._body.piece(skip=skip)
-        except (GapError, ProtocolError):
+        except (FlowError, ProtocolError):
             self._keep()
             raise
         if data or self._body.size or self._body.chunked:
@@ -314,7 +314,7 @@ class Messages(Generic[M]):
             at += good
             if not wrong and at - start > self._head_limit:
                 wrong = f"a head of over {self._head_limit} bytes"
-            elif not wrong and found and not head.complete:
+            elif not wrong and found and not (head.complete and await self._says_http(at - start)):
                 wrong = "not HTTP/1"
             if wrong:
                 await self._no_head(wrong, at - start, quiet)
@@ -324,6 +324,10 @@ class Messages(Generic[M]):
             tail = (tail + data)[-3:]
         await self._broken_head(at - start)
         return None
+
+    async def _says_http(self, length: int) -> bool:
+        """llhttp takes RTSP and HTTP/0.9 as well, which have other rules."""
+        return b"HTTP/1." in (await self._end.peek(length)).partition(b"\n")[0]
 
     async def _skip_empty_lines(self) -> None:
         """RFC 9112 section 2.2: a line end before a request line is ignored."""

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import AsyncIterator
+from typing import NoReturn
 
 import attrs
 
-from aiomos._engine.errors import FlowError, GapError, ProtocolError
+from aiomos._engine.errors import FlowError, GapError
 from aiomos._flow import Flow
 from aiomos._httpmessage import OnLimit, Request, Requests, Response, Responses
 from aiomos._streaming import GapMode
@@ -24,7 +25,8 @@ class Transaction:
         interim: responses of status 100 to 199 before it.
         upgraded: another protocol follows on this connection: 101, or CONNECT accepted. Both
             ends then stand at that protocol's first byte.
-        guessed: a gap came between, and more than one request may be the one answered.
+        guessed: a gap came before, and the two were paired by their times, or one of them is
+            missing for that reason.
     """
 
     request: Request | None
@@ -51,6 +53,7 @@ class Transactions:
         self._requests = Requests(flow.client, inner, head_limit)
         self._responses = Responses(flow.server, inner, head_limit)
         self._request: Request | None = None
+        self._head: Response | None = None
         self._response: Transaction | None = None
         self._interim: list[Response] = []
         self._waiting: deque[Request] = deque()
@@ -70,14 +73,14 @@ class Transactions:
         side = "client"
         try:
             while not self._ready:
+                if all(self._ended.values()) and not self._waiting:
+                    self._over()
                 side = "client"
                 if not self._waiting and not self._ended["client"] and not self._server_first():
                     await self._next_request()
                 side = "server"
                 if self._waiting or self._ended["client"] or self._server_first():
                     await self._next_response()
-                if all(self._ended.values()) and not self._waiting and not self._ready:
-                    await self._over()
         except GapError as error:
             if self._mode != "yield":
                 raise
@@ -87,7 +90,7 @@ class Transactions:
             self._ended = {"client": True, "server": True}
         return found
 
-    async def _over(self) -> None:
+    def _over(self) -> NoReturn:
         failure, self._failure = self._failure, None
         if failure is not None:
             raise failure
@@ -95,7 +98,7 @@ class Transactions:
 
     def _server_first(self) -> bool:
         """Picked up in its middle, with a response under way: its request was not seen."""
-        if self._response is not None:
+        if self._response is not None or self._head is not None:
             return True
         client, server = self._flow.client, self._flow.server
         return bool(server.buffered and not client.buffered and not client.syn_seen)
@@ -111,7 +114,7 @@ class Transactions:
                     self._requests._begin_body(self._request)
             if self._request is not None:
                 await self._request.read(*self._bounds)
-        except (GapError, ProtocolError):
+        except GapError:
             raise
         except FlowError as error:
             self._fail("client", error)
@@ -136,7 +139,7 @@ class Transactions:
             if self._response is not None:
                 assert self._response.response is not None
                 await self._response.response.read(*self._bounds)
-        except (GapError, ProtocolError):
+        except GapError:
             raise
         except FlowError as error:
             self._fail("server", error)
@@ -147,24 +150,28 @@ class Transactions:
             self._give_unanswered()
 
     async def _next_final_response(self) -> None:
-        if not self._expects_answers():
-            self._ended["server"] = True
-            return
-        while (head := await self._responses._next_head()) is not None:
-            if head.status >= 200 or head.status == 101:
-                break
-            self._responses._begin_answer(head, None)
-            self._interim.append(head)
+        head = await self._final_head()
         if head is None:
             self._ended["server"] = True
             return
         request, guessed = await self._answered(head)
         self._responses._begin_answer(head, request.method if request else None)
-        interim, self._interim = tuple(self._interim), []
         upgraded = head.status == 101 or (
             request is not None and request.method == "CONNECT" and 200 <= head.status < 300
         )
+        interim, self._interim, self._head = tuple(self._interim), [], None
         self._response = Transaction(request, head, interim, upgraded, guessed)
+
+    async def _final_head(self) -> Response | None:
+        """Head of the next response that is no interim one; None at the end."""
+        if self._head is None and self._expects_answers():
+            while (head := await self._responses._next_head()) is not None:
+                if head.status >= 200 or head.status == 101:
+                    self._head = head
+                    break
+                self._responses._begin_answer(head, None)
+                self._interim.append(head)
+        return self._head
 
     def _expects_answers(self) -> bool:
         """False: this side is not in the capture; waiting for it would fill up the other."""
@@ -173,23 +180,26 @@ class Transactions:
     async def _answered(self, response: Response) -> tuple[Request | None, bool]:
         """The request that a response answers, taken from the queue; whether that is a guess.
 
-        In order, one response a request. Behind a gap the times decide: a response answers
-        nothing that was sent after it began.
+        In order, one response a request. Behind a gap, of either side, the times decide: the
+        newest request that was sent before the response began. Bytes behind a gap carry the
+        time at which waiting for the gap ended, so that is a guess; the next pair is none.
         """
-        if not response.skipped:
-            if not self._waiting:
-                return None, False
-            first = self._waiting[0]
-            if first.skipped and first.time > response.time:
-                return None, False
-            return self._waiting.popleft(), False
+        first = self._waiting[0] if self._waiting else None
+        if not response.skipped and not (first and first.skipped):
+            return (self._waiting.popleft() if first else None), False
+        await self._read_ahead(response.time)
         sent = [r for r in self._waiting if r.time <= response.time]
-        if not sent:
-            return None, False
-        for _ in sent:
+        for request in sent:
             self._waiting.popleft()
-        self._ready.extend(Transaction(r, None) for r in sent[:-1])
-        return sent[-1], len(sent) > 1
+        self._ready.extend(Transaction(request, None, guessed=True) for request in sent[:-1])
+        return (sent[-1] if sent else None), True
+
+    async def _read_ahead(self, time: float) -> None:
+        """Brings requests that were sent up to a time into the queue, as far as they are here."""
+        while self._flow.client.buffered and not self._ended["client"]:
+            if self._waiting and self._waiting[-1].time > time:
+                return
+            await self._next_request()
 
     def _give_unanswered(self) -> None:
         self._ready.extend(Transaction(r, None) for r in self._waiting)

@@ -51,6 +51,7 @@ class Message:
         sender: ``"client"`` or ``"server"``.
         size: bytes.
         offset: over TCP, the 64-bit stream offset of its length field; over UDP 0.
+        has_junk: bytes stand behind its last record.
     """
 
     message: dns.message.Message
@@ -58,6 +59,7 @@ class Message:
     sender: str
     size: int
     offset: int = 0
+    has_junk: bool = False
 
     @property
     def is_response(self) -> bool:
@@ -133,17 +135,31 @@ class Exchange:
         return found
 
 
-def parse(data: bytes, offset: int = 0) -> dns.message.Message:
+def parse(data: bytes, offset: int = 0, *, allow_junk: bool = False) -> dns.message.Message:
     """A DNS message from its bytes; signatures are not checked.
 
     Raises:
-        ProtocolError: it is none.
+        ProtocolError: it is none; or, unless allowed, bytes stand behind its last record.
     """
     try:
-        return dns.message.from_wire(data, keyring=False, one_rr_per_rrset=False)
+        return dns.message.from_wire(data, keyring=False, ignore_trailing=allow_junk)
     except (dns.exception.DNSException, ValueError, IndexError, KeyError) as error:
         reason = str(error) or type(error).__name__
-        raise ProtocolError("dns", offset, reason.partition("\n")[0]) from None
+        raise ProtocolError("dns", offset, reason.partition("\n")[0]) from error
+
+
+def _item(data: bytes, time: float, sender: str, offset: int = 0) -> Item:
+    """A message, as strictly as it can be parsed."""
+    try:
+        try:
+            return Message(parse(data, offset), time, sender, len(data), offset)
+        except ProtocolError as error:
+            if not isinstance(error.__cause__, dns.message.TrailingJunk):
+                raise
+            message = parse(data, offset, allow_junk=True)
+            return Message(message, time, sender, len(data), offset, has_junk=True)
+    except ProtocolError as error:
+        return Malformed(error, data, time, sender)
 
 
 def messages(flow: Flow) -> AsyncIterator[Item]:
@@ -218,11 +234,7 @@ def _key(message: Message, asker: str) -> tuple[object, ...]:
 
 async def _datagrams(flow: Flow) -> AsyncIterator[Item]:
     async for datagram in flow:
-        data, time, sender = datagram.data, datagram.time, datagram.sender
-        try:
-            yield Message(parse(data), time, sender, len(data))
-        except ProtocolError as error:
-            yield Malformed(error, data, time, sender)
+        yield _item(datagram.data, datagram.time, datagram.sender)
 
 
 async def _stream_messages(flow: Flow) -> AsyncIterator[Item]:
@@ -288,12 +300,7 @@ class _Side:
         offset = self.end.offset
         data = (await self.end.readexactly(self.want))[2:]
         self.want = 2
-        try:
-            message = parse(data, offset)
-        except ProtocolError as error:
-            self.item = Malformed(error, data, self.end.time, self.name)
-        else:
-            self.item = Message(message, self.end.time, self.name, len(data), offset)
+        self.item = _item(data, self.end.time, self.name, offset)
 
     async def cut(self, here: int) -> None:
         """A gap or the end stands behind ``here`` bytes of what is wanted."""

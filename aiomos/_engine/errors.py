@@ -15,8 +15,8 @@ what a *flow* tells its handler (traffic is data: the engine never raises for it
      │    ├── GapError                     bytes are missing here; reading goes on behind them
      │    ├── FlowReset (ConnectionResetError)
      │    ├── FlowTimeout (TimeoutError)
-     │    ├── FlowEvicted
-     │    └── ProtocolError (ValueError)   its bytes are not what a protocol reader was asked for
+     │    └── FlowEvicted
+     ├── ProtocolError (ValueError)        bytes are not what a protocol reader was asked for
      ├── VerdictError                      a verdict where none is allowed
      └── InternalError                     a bug in aiomos: please report it
 
@@ -85,7 +85,7 @@ class FlowEvicted(FlowError):
     """The engine gave the flow up to stay within its memory budget."""
 
 
-class ProtocolError(FlowError, ValueError):
+class ProtocolError(AiomosError, ValueError):
     """The bytes of a stream, or a datagram, are not what a protocol reader was asked for.
 
     ``protocol`` is "http", "tls", "dns" or "ssh"; ``offset`` the 64-bit stream offset at which
