@@ -24,6 +24,20 @@ REQUEST_LINE = re.compile(rb"(?:" + _TOKEN + rb") [^ \t\r\n]{1,8000} HTTP/1\.[01
 STATUS_LINE = re.compile(rb"HTTP/1\.[01] [1-5][0-9]{2}(?: [^\r\n]{0,8000})?\r?\n")
 
 
+_LONE_LF = re.compile(rb"(?<!\r)\n")
+_SPACE_BEFORE_COLON = re.compile(rb"^([!#-9;-~]+)[ \t]+:", re.MULTILINE)
+
+
+def mended_request(head: bytes) -> bytes:
+    """A head as llhttp takes it, from one as servers do (RFC 9112 section 2.2)."""
+    return _LONE_LF.sub(b"\r\n", head)
+
+
+def mended_response(head: bytes) -> bytes:
+    """The same as clients take it: besides, with spaces behind a field's name (section 5.1)."""
+    return _SPACE_BEFORE_COLON.sub(rb"\1:", mended_request(head))
+
+
 class Headers:
     """Header fields in the order they were sent; names are looked up without regard to case.
 
@@ -87,14 +101,9 @@ class HeadParser:
         self.fields: list[tuple[str, str]] = []
         self.complete = False
         self.parser = kind(self)
-        # What real ends accept: folded and odd field values, and lines that end with LF alone
-        # (RFC 9112 section 2.2; llhttp wants both switches for that in a request line). Lengths
-        # that contradict each other stay errors.
-        self.parser.set_dangerous_leniencies(
-            lenient_headers=True,
-            lenient_optional_cr_before_lf=True,
-            lenient_optional_lf_after_cr=True,
-        )
+        # Folded and odd field values, as real ends take them. Lengths that contradict each other
+        # stay errors.
+        self.parser.set_dangerous_leniencies(lenient_headers=True)
 
     # -- called by httptools --
 

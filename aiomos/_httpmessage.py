@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Generic, Literal, TypeAlias, TypeVar
 
 import httptools
@@ -12,7 +12,15 @@ import httptools
 from aiomos._endpoint import Endpoint
 from aiomos._engine.errors import FlowError, GapError, ProtocolError
 from aiomos._httpbody import Body, body_of_request, body_of_response
-from aiomos._httphead import EMPTY_LINE, REQUEST_LINE, STATUS_LINE, Headers, HeadParser
+from aiomos._httphead import (
+    EMPTY_LINE,
+    REQUEST_LINE,
+    STATUS_LINE,
+    Headers,
+    HeadParser,
+    mended_request,
+    mended_response,
+)
 from aiomos._streaming import GapMode, drop, fresh, pass_gap, the_end
 from aiomos.events import Gap
 
@@ -220,6 +228,7 @@ class Messages(Generic[M]):
     _start_line: re.Pattern[bytes]
     _kind: type[M]
     _parser: type[httptools.HttpRequestParser | httptools.HttpResponseParser]
+    _mend: Callable[[bytes], bytes]
 
     def __init__(self, end: Endpoint, mode: GapMode, head_limit: int) -> None:
         self._end = end
@@ -316,6 +325,8 @@ class Messages(Generic[M]):
                 wrong = f"a head of over {self._head_limit} bytes"
             elif not wrong and found and not (head.complete and await self._says_http(at - start)):
                 wrong = "not HTTP/1"
+            if wrong and (mended := await self._mended_head()):
+                return await self._whole_head(*mended)
             if wrong:
                 await self._no_head(wrong, at - start, quiet)
                 return None
@@ -323,6 +334,22 @@ class Messages(Generic[M]):
                 return await self._whole_head(head, at - start)
             tail = (tail + data)[-3:]
         await self._broken_head(at - start)
+        return None
+
+    async def _mended_head(self) -> tuple[HeadParser, int] | None:
+        """A head that llhttp refuses for what others take; None if that is not the reason."""
+        at = self._end.offset
+        raw = b""
+        while (data := await fresh(self._end, at)) and len(raw) <= self._head_limit:
+            raw += data
+            at += len(data)
+            mended = self._mend(raw)
+            if mended == raw or not self._start_line.match(mended):
+                return None
+            if found := EMPTY_LINE.search(raw):
+                head = HeadParser(self._parser)
+                wrong = head.feed(self._mend(raw[: found.end()]))
+                return (head, found.end()) if head.complete and not wrong else None
         return None
 
     async def _says_http(self, length: int) -> bool:
@@ -393,6 +420,7 @@ class Requests(Messages[Request]):
     _start_line = REQUEST_LINE
     _kind = Request
     _parser = httptools.HttpRequestParser
+    _mend = staticmethod(mended_request)
 
     def _begin_body(self, message: Request) -> None:
         message._begin(body_of_request(self._end, message.headers), self._mode)
@@ -414,6 +442,7 @@ class Responses(Messages[Response]):
     _start_line = STATUS_LINE
     _kind = Response
     _parser = httptools.HttpResponseParser
+    _mend = staticmethod(mended_response)
 
     def _begin_body(self, message: Response) -> None:
         self._begin_answer(message, None)

@@ -171,10 +171,10 @@ async def _look(end: Endpoint, at: int, n: int) -> bytes:
 def _name_lists(data: bytes, count: int) -> list[tuple[str, ...]]:
     found = []
     for _ in range(count):
-        length, data = int.from_bytes(data[:4], "big"), data[4:]
-        if len(data) < length:
+        end = 4 + int.from_bytes(data[:4], "big")
+        if len(data) < end:
             raise ValueError
-        names, data = data[:length], data[length:]
+        names, data = data[4:end], data[end:]
         found.append(tuple(_text(names).split(",")) if names else ())
     return found
 

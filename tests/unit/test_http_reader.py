@@ -192,6 +192,20 @@ def test_lines_that_end_with_lf_alone_are_taken():
     assert request.headers.items() == (("Host", "b"),)
 
 
+def test_request_line_alone_with_lf_is_taken():
+    (request,) = requests_of(b"GET / HTTP/1.0\n\n")
+    assert (request.target, request.version) == ("/", "1.0")
+
+
+def test_space_before_a_colon_is_taken_in_a_response_and_refused_in_a_request():
+    """RFC 9112 section 5.1: servers must refuse it, proxies must take it out of a response."""
+    (response,) = responses_of(b"HTTP/1.1 200 OK\r\nX-A : b\r\nContent-Length\t: 2\r\n\r\nok")
+    assert response.headers.items() == (("X-A", "b"), ("Content-Length", "2"))
+    assert response.complete
+    (error,) = requests_of(b"GET / HTTP/1.1\r\nHost : a\r\n\r\n")
+    assert isinstance(error, aiomos.ProtocolError)
+
+
 def test_headers_answer_by_name_without_regard_to_case():
     headers = http.Headers([("Set-Cookie", "a=1"), ("set-cookie", "b=2")])
     assert headers.get_all("SET-COOKIE") == ["a=1", "b=2"]
