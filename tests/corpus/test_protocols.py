@@ -17,7 +17,133 @@ del ANSWERS["made by"]
 
 #: (capture, kind) -> why the answers differ. Anything else that differs is a mistake of ours.
 DIFFERENT = {
-EXCEPTIONS
+    (
+        "flowcontrol/arkime__wireshark-retrans.pcap",
+        "responses",
+    ): "tshark counts what was sent again",
+    (
+        "reorder_retransmit/suricata-verify__filestore-5408_input.pcap",
+        "requests",
+    ): "tshark counts what was sent again",
+    (
+        "reorder_retransmit/suricata-verify__filestore-5408_input.pcap",
+        "responses",
+    ): "tshark counts what was sent again",
+    (
+        "flags_rst/mercury__quic_reordered_frames.pcap",
+        "ja3",
+    ): "not at the beginning of a stream (STARTTLS, a proxy, a connection reused)",
+    (
+        "flags_rst/mercury__quic_reordered_frames.pcap",
+        "names",
+    ): "not at the beginning of a stream (STARTTLS, a proxy, a connection reused)",
+    (
+        "flags_rst/mercury__quic_reordered_frames.pcap",
+        "ja3s",
+    ): "not at the beginning of a stream (STARTTLS, a proxy, a connection reused)",
+    (
+        "gap_loss/zeek__psql-aws-ssl-require.pcap",
+        "ja3",
+    ): "not at the beginning of a stream (STARTTLS, a proxy, a connection reused)",
+    (
+        "gap_loss/zeek__psql-aws-ssl-require.pcap",
+        "names",
+    ): "not at the beginning of a stream (STARTTLS, a proxy, a connection reused)",
+    (
+        "gap_loss/zeek__psql-aws-ssl-require.pcap",
+        "ja3s",
+    ): "not at the beginning of a stream (STARTTLS, a proxy, a connection reused)",
+    (
+        "linktype/PcapPlusPlus__pcapng-example.pcapng",
+        "ja3",
+    ): "not at the beginning of a stream (STARTTLS, a proxy, a connection reused)",
+    (
+        "linktype/PcapPlusPlus__pcapng-example.pcapng",
+        "ja3s",
+    ): "not at the beginning of a stream (STARTTLS, a proxy, a connection reused)",
+    (
+        "normal/mercury__imap2.pcap",
+        "ja3",
+    ): "not at the beginning of a stream (STARTTLS, a proxy, a connection reused)",
+    (
+        "normal/mercury__imap2.pcap",
+        "ja3s",
+    ): "not at the beginning of a stream (STARTTLS, a proxy, a connection reused)",
+    (
+        "flags_rst/gopacket__test301.pcapng",
+        "requests",
+    ): "inside TLS, with keys that the capture brings",
+    (
+        "fileformat/zeek__get-to-ssh-server.pcap",
+        "requests",
+    ): "tshark does not look for HTTP, or SSH, on that port",
+    (
+        "flags_rst/arkime__tcp_handshake_synthetic.pcap",
+        "banners",
+    ): "tshark does not look for HTTP, or SSH, on that port",
+    (
+        "gap_loss/zeek__dce-rpc_mapi.pcap",
+        "responses",
+    ): "tshark does not look for HTTP, or SSH, on that port",
+    (
+        "tunnel/suricata-verify__output-eve-ftp-data_input.pcap",
+        "requests",
+    ): "tshark does not look for HTTP, or SSH, on that port",
+    (
+        "flags_rst/suricata-verify__tcp-urgent1.pcap",
+        "requests",
+    ): "urgent byte: part of the request or not",
+    (
+        "seqwrap/suricata-verify__seqwrap_tcp-urgent1.pcap",
+        "requests",
+    ): "urgent byte: part of the request or not",
+    (
+        "flags_rst/trex-core__tcp2_http_rst_middle2_c.pcap",
+        "responses",
+    ): "a head that is whole, of a response that tshark wants whole",
+    (
+        "flowcontrol/trex-core__tcp2_http_simple_cmd_connect_rst_keepalive_s.pcap",
+        "responses",
+    ): "a head that is whole, of a response that tshark wants whole",
+    (
+        "linktype/suricata-verify__http-gap-simple_input.pcap",
+        "responses",
+    ): "a head that is whole, of a response that tshark wants whole",
+    (
+        "overlap/PcapFlowLab__pcap_flow_lab_showcase.pcap",
+        "responses",
+    ): "a head that is whole, of a response that tshark wants whole",
+    (
+        "overlap/PcapPlusPlus__many-protocols.pcap",
+        "responses",
+    ): "a head that is whole, of a response that tshark wants whole",
+    (
+        "flags_rst/zeek__modbus-and-non-modbus-p502.pcap",
+        "requests",
+    ): "the side that the engine takes for the server sends it",
+    (
+        "linktype/PcapPlusPlus__pcapng-example.pcapng",
+        "responses",
+    ): "a head cut off by the snap length",
+    (
+        "linktype/suricata-verify__transform-base64-7296_input.pcap",
+        "requests",
+    ): "bytes of the head were damaged on purpose",
+    (
+        "linktype/suricata-verify__transform-base64-7296_input.pcap",
+        "responses",
+    ): "bytes of the head were damaged on purpose",
+    (
+        "tunnel/suricata-verify__bug-5437-01_input.pcap",
+        "requests",
+    ): "bytes of the head were damaged on purpose",
+    ("tunnel/arkime__gre-erspan-vxlan.pcap", "requests"): "HTTP/0.9",
+    ("vlan_mpls_pppoe/zeek__mixed-vlan-mpls.pcap", "requests"): "HTTP/0.9",
+    ("tunnel/arkime__arkime_synthetic.pcap", "requests"): "methods that llhttp does not know",
+    ("overlap/PcapFlowLab__pcap_flow_lab_showcase.pcap", "dns"): "records that do not parse",
+    ("tunnel/arkime__arkime_synthetic.pcap", "dns"): "records that do not parse",
+    ("tunnel/arkime__arkime_synthetic.pcap", "ja3s"): "records that do not parse",
+    ("tunnel/dpkt__nb6-http.pcap", "dns"): "quoted by an ICMP error",
 }
 
 

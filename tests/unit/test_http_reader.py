@@ -419,7 +419,9 @@ def test_reader_that_was_given_up_waiting_loses_nothing():
         for byte in b"PUT /1 HTTP/1.1\r\nContent-Length: 5\r\n\r\nhello":
             t.c(bytes([byte]))
             t.rest(0.01)
-        for byte in b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\nA: b\r\n\r\n":
+        for (
+            byte
+        ) in b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\nA: b\r\n\r\n":
             t.s(bytes([byte]))
             t.rest(0.01)
         t.close()

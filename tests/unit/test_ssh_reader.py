@@ -23,7 +23,12 @@ def packet(lists=LISTS, message=20):
     names = b"".join(len(n).to_bytes(4, "big") + n.encode() for n in lists)
     payload = bytes([message]) + bytes(16) + names + b"\0" + bytes(4)
     padding = 8 - (len(payload) + 5) % 8 + 4
-    return (len(payload) + 1 + padding).to_bytes(4, "big") + bytes([padding]) + payload + b"p" * padding
+    return (
+        (len(payload) + 1 + padding).to_bytes(4, "big")
+        + bytes([padding])
+        + payload
+        + b"p" * padding
+    )
 
 
 def looked(look, data, side=SERVER, size=1000, close=True):

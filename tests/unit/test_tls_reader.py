@@ -299,7 +299,9 @@ def test_ja4_of_the_published_example():
     ],
 )
 def test_ja4_takes_the_ends_of_the_first_protocol(alpn, ends):
-    assert fingerprint.ja4(0x0303, False, [], [], alpn, []) == f"t12i0000{ends}_{'0' * 12}_{'0' * 12}"
+    assert (
+        fingerprint.ja4(0x0303, False, [], [], alpn, []) == f"t12i0000{ends}_{'0' * 12}_{'0' * 12}"
+    )
 
 
 def test_grease_is_sixteen_numbers():
