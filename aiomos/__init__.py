@@ -10,8 +10,8 @@ Layers, from what users read down to the wire; an arrow never turns back::
 """
 
 import importlib
-from types import ModuleType
-from typing import TYPE_CHECKING
+import types
+import typing
 
 from aiomos._app import App
 from aiomos._endpoint import Endpoint
@@ -64,7 +64,7 @@ from aiomos.events import (
     ZeroWindow,
 )
 
-if TYPE_CHECKING:
+if typing.TYPE_CHECKING:
     from aiomos import dns as dns
     from aiomos import http as http
     from aiomos import ssh as ssh
@@ -132,7 +132,7 @@ __all__ = [
 _READERS = frozenset({"dns", "http", "ssh", "tls"})
 
 
-def __getattr__(name: str) -> ModuleType:
+def __getattr__(name: str) -> types.ModuleType:
     if name in _READERS:
         return importlib.import_module(f"{__name__}.{name}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

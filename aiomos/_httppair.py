@@ -189,7 +189,7 @@ class Transactions:
             return (self._waiting.popleft() if first else None), False
         await self._read_ahead(response.time)
         sent = [r for r in self._waiting if r.time <= response.time]
-        for request in sent:
+        for _request in sent:
             self._waiting.popleft()
         self._ready.extend(Transaction(request, None, guessed=True) for request in sent[:-1])
         return (sent[-1] if sent else None), True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sys
 from pathlib import Path
 
@@ -140,7 +141,5 @@ def test_damaged_streams_end_in_errors_of_the_protocol_and_nothing_else(client, 
 def test_dns_parser_gives_a_message_or_an_error_of_the_protocol(data, with_header):
     if with_header:
         data = b"\0\1\1\0\0\1\0\1\0\1\0\1" + data
-    try:
-        dns.parse(data)
-    except aiomos.ProtocolError as error:
-        assert error.protocol == "dns"
+    with contextlib.suppress(aiomos.ProtocolError):
+        assert dns.parse(data).to_text()

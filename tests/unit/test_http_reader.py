@@ -66,7 +66,7 @@ def responses_of(data, **options):
 
 
 def pairs_of(client, server, **options):
-    return collected(lambda flow: http.transactions(flow), exchange(client, server), **options)
+    return collected(http.transactions, exchange(client, server), **options)
 
 
 def told(pairs):
@@ -395,7 +395,7 @@ def test_reset_raises_what_reading_raises():
     one, error = collected(lambda flow: http.responses(flow.server), script)
     assert (one.body_size, one.complete) == (3, False)
     assert isinstance(error, aiomos.FlowReset)
-    pair, error = collected(lambda flow: http.transactions(flow), script)
+    pair, error = collected(http.transactions, script)
     assert (pair.response.body, pair.response.complete) == (b"abc", False)
     assert isinstance(error, aiomos.FlowReset)
 
@@ -539,7 +539,7 @@ def test_answer_lost_in_a_gap_leaves_its_request_unanswered_and_the_next_pair_wh
         t.s(OK % 4)
         t.close()
 
-    pairs = collected(lambda flow: http.transactions(flow), script, on_gap="skip")
+    pairs = collected(http.transactions, script, on_gap="skip")
     assert told(pairs) == [
         ("/1", (200, b"001")),
         ("/2", None),
@@ -565,7 +565,7 @@ def test_request_lost_in_a_gap_leaves_its_answer_without_one():
         t.s(OK % 4)
         t.close()
 
-    pairs = collected(lambda flow: http.transactions(flow), script, on_gap="skip")
+    pairs = collected(http.transactions, script, on_gap="skip")
     assert told(pairs) == [
         *(("/1", (200, b"001")), (None, (200, b"002"))),
         *(("/3", (200, b"003")), ("/4", (200, b"004"))),
@@ -586,7 +586,7 @@ def test_gap_raised_or_yielded_by_transactions_comes_once():
         t.s(OK % 2)
         t.close()
 
-    error, one, two = collected(lambda flow: http.transactions(flow), script)
+    error, one, two = collected(http.transactions, script)
     assert isinstance(error, aiomos.GapError)
     assert (one.response.body, one.response.missing, one.response.complete) == (b"ab", 5, False)
     assert two.response.body == b"002"
@@ -604,7 +604,7 @@ def test_one_sided_capture_gives_what_it_has(side):
             t.s(OK % 1)
             t.s(OK % 2)
 
-    pairs = collected(lambda flow: http.transactions(flow), script)
+    pairs = collected(http.transactions, script)
     if side == "client":
         assert told(pairs) == [("/1", None), ("/2", None)]
     else:
@@ -618,4 +618,4 @@ def test_half_closed_client_still_gets_its_answer():
         t.s(OK % 1)
         t.s(flags=FIN | 0x10)
 
-    assert told(collected(lambda flow: http.transactions(flow), script)) == [("/1", (200, b"001"))]
+    assert told(collected(http.transactions, script)) == [("/1", (200, b"001"))]
