@@ -61,7 +61,8 @@ def main() -> None:
         if found := answers(folder / entry["pcap"]):
             result[entry["pcap"]] = found
     target = Path(__file__).with_name("protocols.json")
-    target.write_text(json.dumps(result, indent=1, ensure_ascii=True) + "\n")
+    lines = (f"{json.dumps(name)}: {json.dumps(found)}" for name, found in result.items())
+    target.write_text("{\n" + ",\n".join(lines) + "\n}\n")
 
 
 if __name__ == "__main__":
