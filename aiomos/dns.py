@@ -7,7 +7,7 @@ Parsed by dnspython: ``pip install 'aiomos[dns]'``.
 >>> @app.udp("port 53")
 ... async def log(flow: aiomos.Flow) -> None:
 ...     async for exchange in aiomos.dns.exchanges(flow):
-...         print(exchange.name, exchange.type, exchange.seconds)
+...         print(exchange.name, exchange.rdtype, exchange.seconds)
 
 What cannot be parsed is given as :class:`Malformed`, among the messages: anybody can send that.
 """
@@ -73,7 +73,7 @@ class Message:
         return question[0].name.to_text(omit_final_dot=True).lower() if question else ""
 
     @property
-    def type(self) -> str:
+    def rdtype(self) -> str:
         """The type that it asks for, ``"AAAA"`` for example; "" without a question."""
         question = self.message.question
         return dns.rdatatype.to_text(question[0].rdtype) if question else ""
@@ -117,9 +117,9 @@ class Exchange:
         return self._either.name
 
     @property
-    def type(self) -> str:
+    def rdtype(self) -> str:
         """The type that was asked for, ``"AAAA"`` for example."""
-        return self._either.type
+        return self._either.rdtype
 
     @property
     def seconds(self) -> float | None:
@@ -219,7 +219,7 @@ class _Queries:
         query = self._waiting.pop(key, None)
         if query is None:
             return self._transfers.get(key)
-        if query.type in _TRANSFERS and len(self._transfers) < WAITING_LIMIT:
+        if query.rdtype in _TRANSFERS and len(self._transfers) < WAITING_LIMIT:
             self._transfers[key] = query
         return query
 
@@ -229,7 +229,7 @@ class _Queries:
 
 
 def _key(message: Message, asker: str) -> tuple[object, ...]:
-    return asker, message.message.id, message.name, message.type
+    return asker, message.message.id, message.name, message.rdtype
 
 
 async def _datagrams(flow: Flow) -> AsyncIterator[Item]:

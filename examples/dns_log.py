@@ -18,4 +18,4 @@ async def log_queries(flow: aiomos.Flow) -> None:
         took = "-" if item.seconds is None else f"{item.seconds * 1e3:.3f} ms"
         answers = [] if item.response is None else item.response.message.answer
         found = "; ".join(str(record) for record in answers).replace("\n", "; ")
-        print(f"{flow.client.address:<15} {took:>12}  {item.type:<6} {item.name}  {found}")
+        print(f"{flow.client.address:<15} {took:>12}  {item.rdtype:<6} {item.name}  {found}")

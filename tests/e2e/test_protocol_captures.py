@@ -97,7 +97,7 @@ def test_exchanges_of_dig_are_its_questions(captures):
             assert item.response is not None
             rcode = item.response.message.rcode()
             records = sum(map(len, item.response.message.answer))
-            found.append((flow.protocol, item.type, item.name, int(rcode), records))
+            found.append((flow.protocol, item.rdtype, item.name, int(rcode), records))
 
     app.udp("port 53")(log)
     app.tcp("port 53")(log)

@@ -85,7 +85,7 @@ def said(*turns, size=1000, close=True):
 
 def told(items):
     return [
-        (i.sender, i.is_response, i.name, i.type) if isinstance(i, reader.Message) else type(i)
+        (i.sender, i.is_response, i.name, i.rdtype) if isinstance(i, reader.Message) else type(i)
         for i in items
     ]
 
@@ -108,7 +108,7 @@ def test_query_and_answer_are_one_exchange_with_its_time():
     found = over_udp(
         reader.exchanges, (CLIENT, one), (CLIENT, two), (SERVER, answer(two)), (SERVER, answer(one))
     )
-    assert [(e.name, e.type, round(e.seconds, 6)) for e in found] == [
+    assert [(e.name, e.rdtype, round(e.seconds, 6)) for e in found] == [
         *(("b.example", "A", 0.001), ("a.example", "A", 0.003)),
     ]
 
