@@ -9,6 +9,10 @@ Layers, from what users read down to the wire; an arrow never turns back::
                                                         -> shim.pxd -> dpdk_shim/
 """
 
+import importlib
+import types
+import typing
+
 from aiomos._app import App
 from aiomos._endpoint import Endpoint
 from aiomos._engine.errors import (
@@ -22,6 +26,7 @@ from aiomos._engine.errors import (
     FlowTimeout,
     GapError,
     InternalError,
+    ProtocolError,
     SourceError,
     VerdictError,
 )
@@ -62,6 +67,12 @@ from aiomos.events import (
     WindowUpdate,
     ZeroWindow,
 )
+
+if typing.TYPE_CHECKING:
+    from aiomos import dns as dns
+    from aiomos import http as http
+    from aiomos import ssh as ssh
+    from aiomos import tls as tls
 
 __version__ = "0.1.0"
 
@@ -105,6 +116,7 @@ __all__ = [
     "Overlap",
     "Packet",
     "PacketSeen",
+    "ProtocolError",
     "ResetSeen",
     "Retransmission",
     "Source",
@@ -123,3 +135,12 @@ __all__ = [
     "replay",
     "run",
 ]
+
+#: Protocol readers, imported when somebody asks for them: they bring parsers of their own.
+_READERS = frozenset({"dns", "http", "ssh", "tls"})
+
+
+def __getattr__(name: str) -> types.ModuleType:
+    if name in _READERS:
+        return importlib.import_module(f"{__name__}.{name}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -16,6 +16,7 @@ what a *flow* tells its handler (traffic is data: the engine never raises for it
      │    ├── FlowReset (ConnectionResetError)
      │    ├── FlowTimeout (TimeoutError)
      │    └── FlowEvicted
+     ├── ProtocolError (ValueError)        bytes are not what a protocol reader was asked for
      ├── VerdictError                      a verdict where none is allowed
      └── InternalError                     a bug in aiomos: please report it
 
@@ -82,6 +83,24 @@ class FlowTimeout(FlowError, TimeoutError):
 
 class FlowEvicted(FlowError):
     """The engine gave the flow up to stay within its memory budget."""
+
+
+class ProtocolError(AiomosError, ValueError):
+    """The bytes of a stream, or a datagram, are not what a protocol reader was asked for.
+
+    ``protocol`` is "http", "tls", "dns" or "ssh"; ``offset`` the 64-bit stream offset at which
+    the message begins that is wrong (of a datagram 0), ``reason`` what is wrong with it in a few
+    words.
+    """
+
+    def __init__(self, protocol: str, offset: int, reason: str) -> None:
+        super().__init__(f"{protocol}: {reason} (message at offset {offset})")
+        self.protocol = protocol
+        self.offset = offset
+        self.reason = reason
+
+    def __reduce__(self) -> tuple[type["ProtocolError"], tuple[str, int, str]]:
+        return type(self), (self.protocol, self.offset, self.reason)
 
 
 class VerdictError(AiomosError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 
@@ -19,7 +20,8 @@ EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.stem)
 @pytest.mark.parametrize("tasks", ["engine", "asyncio"])
 def test_example_over_a_capture_prints_results_and_ends_well(example, tasks):
-    capture = ROOT / "tests" / "captures" / "http_demo.pcap"
+    named = re.search(r"-r (tests/captures/\S+)", example.read_text())
+    capture = ROOT / (named[1] if named else "tests/captures/http_demo.pcap")
     done = aiomos_command("run", example, "-r", capture, "--tasks", tasks, "-q")
     assert (done.returncode, done.stderr) == (0, b"")
     assert done.stdout
