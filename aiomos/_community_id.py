@@ -6,7 +6,6 @@ The published specification, version 1: https://github.com/corelight/community-i
 from __future__ import annotations
 
 import base64
-import hashlib
 import struct
 
 _VERSION = "1:"
@@ -20,6 +19,8 @@ def community_id(
     Addresses are packed (4 or 16 bytes), ``protocol`` is the number of IP. ``seed`` (16 bits)
     keeps apart networks that use the same addresses.
     """
+    import hashlib  # brings OpenSSL, which most programs never need
+
     low, high = sorted([(source, sport), (destination, dport)])
     hashed = hashlib.sha1(
         struct.pack("!H", seed)

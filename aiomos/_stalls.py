@@ -8,10 +8,10 @@ where.
 from __future__ import annotations
 
 import asyncio
+import functools
 import linecache
 import logging
 import sys
-import sysconfig
 import threading
 from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Any
@@ -26,8 +26,6 @@ log = logging.getLogger("aiomos")
 
 #: Looks in the time after which a stall is one.
 _LOOKS = 4
-#: Where code lies that nobody would mend: Python's own library, and packages.
-_LIBRARIES = tuple({sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib")})
 
 
 class StallDetector:
@@ -108,6 +106,14 @@ def _place(frame: FrameType) -> str:
     return f"{file}:{line} in {shown.f_code.co_name}: {text}{inside}"
 
 
+@functools.cache
+def _libraries() -> tuple[str, ...]:
+    """Where code lies that nobody would mend: Python's own library, and packages."""
+    import sysconfig  # slow to import, and seldom needed
+
+    return tuple({sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib")})
+
+
 def _is_library(frame: FrameType) -> bool:
     file = frame.f_code.co_filename
-    return file.startswith((OURS, "<frozen", *_LIBRARIES))
+    return file.startswith((OURS, "<frozen", *_libraries()))
