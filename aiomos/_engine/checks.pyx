@@ -217,8 +217,6 @@ cdef void same_ack(CoreState *cs, Flow *f, const Packet *p, int s) noexcept nogi
     if unlikely(st != NULL and st.flags & STREAM_OVERRUN):
         receive_overrun_refused(f, 1 - s)
     if p.window != snd.window:
-        if snd.window == 0:
-            probe_refused(f, 1 - s)
         event_raise(cs, f, EVENT_WINDOW_UPDATE, s, hook_of(cs, s),
                     <uint32_t>p.window << snd.scale, <uint32_t>snd.window << snd.scale, 0)
     elif p.seq + 1 == snd.nxt and rcv.flags & HALF_ACKING and rcv.ack == snd.nxt:
@@ -238,7 +236,10 @@ cdef inline void count_probe(CoreState *cs, const Half *rcv) noexcept nogil:
 
 
 cdef void window_closed(CoreState *cs, Flow *f, const Packet *p, int s) noexcept nogil:
-    if p.window == 0 and f.h[s].window != 0:
+    """It closes, or it was closed until now."""
+    if p.window != 0:
+        probe_refused(f, 1 - s)
+    elif f.h[s].window != 0:
         event_raise(cs, f, EVENT_ZERO_WINDOW, s, hook_of(cs, s), 0, 0, 0)
 
 

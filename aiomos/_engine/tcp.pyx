@@ -192,7 +192,7 @@ cdef inline bint ack_arrives(CoreState *cs, Flow *f, Packet *p, int s) noexcept 
         return ack_behind(cs, f, p, s)
     elif p.payload_len == 0:
         same_ack(cs, f, p, s)
-    if unlikely(p.window == 0):
+    if unlikely(p.window == 0 or snd.window == 0):
         window_closed(cs, f, p, s)
     snd.window = p.window
     if unlikely(p.window > snd.max_window):

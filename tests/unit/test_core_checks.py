@@ -364,6 +364,20 @@ def test_window_probe_is_read_if_its_receiver_takes_it(driver, taken):
     assert driver.counters()["tcp_window_probe"] == 1
 
 
+@pytest.mark.parametrize("says", [b"", b"and more"], ids=["bare", "with data"])
+def test_window_probe_is_refused_by_the_answer_that_takes_what_was_before_it(driver, says):
+    """One acknowledgement of all but the probe, which opens the window too."""
+    talk = Talk(driver.input)
+    talk.ends[SERVER].window = edge = 1000
+    talk.handshake()
+    talk.c(b"d" * edge)
+    talk.s(window=0, ack=0)
+    talk.c(b"P", at=edge)
+    talk.s(says, ack=edge, window=1000)
+    talk.c(b"Q", at=edge)
+    assert driver.flows[0].data(CLIENT)[edge:] == b"Q"
+
+
 def test_tiny_segments_in_flight_are_an_anomaly_once(driver, talk):
     """test-cases row 20, a hundredth of its size here."""
     for i in range(10_000):
