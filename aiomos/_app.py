@@ -153,7 +153,10 @@ class App:
         """
         _must_be_filter(filter, "tcp")
         if inline or hold is not None:
-            raise ConfigError("this version taps: inline=False, hold=None")
+            raise ConfigError(
+                "inline= and hold= need inline ports, which this version does not have: leave them "
+                "out; the handler then watches, and flow.bypass() ends its interest"
+            )
 
         def declare(function: _F) -> _F:
             _must_be_coroutine(function, "@app.tcp")
@@ -397,4 +400,6 @@ def as_app(thing: object) -> App:
         app.tcp()(thing)  # type: ignore[type-var]  # a coroutine function: just checked
         return app
     name = name_of(thing)
-    raise AppError(f"{name} is neither an aiomos.App nor a coroutine function")
+    raise AppError(
+        f"{name} is neither an aiomos.App nor a coroutine function; write 'async def {name}(flow)'"
+    )

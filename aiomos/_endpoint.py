@@ -7,10 +7,11 @@ from collections.abc import AsyncIterator
 from aiomos._options import Deliver, OnFull, OnGap, Overlap, Urgent, check_limit, number_of
 from aiomos._reader import END, StreamReading
 from aiomos._stats import EndpointStats, endpoint_stats
+from aiomos._verdicts import SideVerdicts
 from aiomos.events import Chunk, Gap
 
 
-class Endpoint(StreamReading):
+class Endpoint(SideVerdicts, StreamReading):
     """One end of a flow: who it is, and the bytes that it sent, in order, each once.
 
     Reading gives what the *other* end received. A gap, the end, a reset, a timeout and an

@@ -18,6 +18,7 @@ from aiomos._options import check_limit
 from aiomos._scope import FlowScope
 from aiomos._stats import FlowStats, flow_stats
 from aiomos._tunnel import Tunnel
+from aiomos._verdicts import FlowVerdicts
 from aiomos.events import CloseReason, Datagram, Event, Gap, Message
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ class FlowKey:
     protocol: str
 
 
-class Flow(FlowBase):
+class Flow(FlowVerdicts, FlowBase):
     """One connection, as one handler sees it.
 
     ``client`` is the first SYN's sender, else the best guess; ``client`` and ``server`` are

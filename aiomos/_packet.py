@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from aiomos._engine.packet import PacketBase
+from aiomos._verdicts import PacketVerdicts
 
 
-class Packet(PacketBase):
+class Packet(PacketVerdicts, PacketBase):
     """A frame with its parsed header fields.
 
     A plain-function handler borrows it: after it returns, only what was looked at is left.

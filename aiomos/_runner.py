@@ -4,16 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 import logging
+import math
 import os
 import signal
 import threading
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Coroutine,
+    Iterator,
+    Sequence,
+)
 from types import TracebackType
 from typing import Any, Literal, Self, TypeAlias
 
 from aiomos._app import App, as_app
+from aiomos._collector import patient_collector
 from aiomos._drivers import Driver, driver_of
 from aiomos._endpoint import Endpoint
 from aiomos._engine import names
@@ -42,7 +51,6 @@ log = logging.getLogger("aiomos")
 Path: TypeAlias = str | os.PathLike[str]
 Tasks: TypeAlias = Literal["engine", "asyncio"]
 
-_GC_THRESHOLD = 50_000
 _CANCEL_ROUNDS = 100
 
 
@@ -61,7 +69,7 @@ class Engine:
         burst: most frames taken at once, 1 to 64.
         budget: most steps of handlers between two bursts; None: as many as there are.
         stall: seconds after which a handler that has not given the core back is named in a
-            warning, with the line that it is at; None: never.
+            warning, with the line that it is at; None or 0: never.
         options: engine limits and timeouts, see :data:`aiomos._engine.options.DEFAULTS`.
 
     Raises:
@@ -90,6 +98,8 @@ class Engine:
     ) -> None:
         if tasks not in ("engine", "asyncio"):
             raise ConfigError(f"tasks={tasks!r}: it is 'engine' or 'asyncio'")
+        if stall is not None and not 0 <= stall < math.inf:
+            raise ConfigError(f"stall={stall!r}: a number of seconds, or None (0: never, as None)")
         self._filter = FrameFilter(filter) if filter else None
         self._own_source = not isinstance(source, Source)
         self.source = source if isinstance(source, Source) else open_files(_paths(source))
@@ -147,7 +157,8 @@ class Engine:
             stack.callback(serving.discard, self)
             stack.callback(self._detach)
             for owner, lifespan in wanted.lifespans:
-                owner.state = await stack.enter_async_context(_entered(lifespan(owner)))
+                entered = _entered(lifespan(owner))  # type: ignore[arg-type]  # a generator
+                owner.state = await stack.enter_async_context(entered)
             self._driver = driver = self._make_driver(pump, loop, self._stop)
             driver.on_failure = self._report
             stack.callback(driver.close)
@@ -323,13 +334,26 @@ def _policy(app: App, rule: FlowRule) -> int:
 
 
 @contextlib.asynccontextmanager
-async def _entered(generator: AsyncIterator[object]) -> AsyncIterator[object]:
-    """A lifespan: up to its yield, then the rest."""
-    async with contextlib.aclosing(generator):  # type: ignore[type-var]  # a generator
-        yield await anext(generator)
-        with contextlib.suppress(StopAsyncIteration):
-            await anext(generator)
-            raise ConfigError("a lifespan yields once")
+async def _entered(generator: AsyncGenerator[object, None]) -> AsyncIterator[object]:
+    """A lifespan: up to its yield, then the rest.
+
+    What breaks the run off is raised at the yield too, so that a ``TaskGroup`` around it works; a
+    lifespan that takes no notice of it does not undo it.
+    """
+    async with contextlib.aclosing(generator):
+        state = await anext(generator)
+        try:
+            yield state
+        except BaseException as error:
+            await _last_step(generator.athrow(error))
+            raise
+        await _last_step(anext(generator))
+
+
+async def _last_step(step: Awaitable[object]) -> None:
+    with contextlib.suppress(StopAsyncIteration):
+        await step
+        raise ConfigError("a lifespan yields once")
 
 
 async def _cancel_all(tasks: list[asyncio.Task[Any]]) -> None:
@@ -358,29 +382,23 @@ def run(
         SourceError: a capture cannot be opened.
         FilterError: an expression does not compile.
     """
-    app = as_app(app)
+    with patient_collector():
+        return _run(as_app(app), source, io_patience, _stopper, options)
+
+
+def _run(
+    app: App,
+    source: Source | Path | Sequence[Path],
+    io_patience: float,
+    stopper: _Stopper | None,
+    options: dict[str, Any],
+) -> Summary:
     engine = Engine(source, **options)
     try:
-        with (
-            _patient_collector(),
-            asyncio.Runner(loop_factory=lambda: ReplayLoop(io_patience=io_patience)) as runner,
-        ):
-            return runner.run(_serve_with_signals(engine, app, _stopper))
+        with asyncio.Runner(loop_factory=lambda: ReplayLoop(io_patience=io_patience)) as runner:
+            return runner.run(_serve_with_signals(engine, app, stopper))
     finally:
         engine.close()
-
-
-@contextlib.contextmanager
-def _patient_collector() -> Iterator[None]:
-    """Flows are freed by reference counts; the cyclic collector need not look at each of them."""
-    before = gc.get_threshold()
-    gc.freeze()
-    gc.set_threshold(max(before[0], _GC_THRESHOLD) if before[0] else 0, *before[1:])
-    try:
-        yield
-    finally:
-        gc.set_threshold(*before)
-        gc.unfreeze()
 
 
 async def _serve_with_signals(engine: Engine, app: App, stopper: _Stopper | None) -> Summary:

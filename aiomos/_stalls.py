@@ -76,7 +76,8 @@ class StallDetector:
             return
         self.count += 1
         log.warning(
-            "%s has blocked the core for more than %g s: %s",
+            "%s has blocked the core for more than %g s: %s; "
+            "'await asyncio.to_thread(...)' lets other flows go on",
             "a function" if task is None else _described(task),
             self._seconds,
             _place(frame),

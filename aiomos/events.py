@@ -12,6 +12,8 @@ import enum
 
 import attrs
 
+from aiomos._verdicts import ChunkVerdicts
+
 
 class CloseReason(enum.StrEnum):
     """Why a flow ended. Exactly one a flow."""
@@ -68,7 +70,7 @@ class Datagram:
 
 
 @attrs.frozen
-class Chunk:
+class Chunk(ChunkVerdicts):
     """Bytes of a stream that were received together: what ``chunks()`` gives.
 
     Attributes:

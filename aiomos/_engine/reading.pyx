@@ -6,7 +6,7 @@ from cpython.ref cimport Py_DECREF, Py_INCREF
 from warnings import warn
 
 from aiomos._engine.intrinsics cimport likely
-from aiomos._engine.task cimport parking_enter, parking_leave
+from aiomos._engine.task cimport parking_enter, parking_leave, parking_refuse
 
 cdef extern from *:
     """
@@ -108,8 +108,7 @@ cdef class Reading:
         """Nothing is there yet: gives what the task waits for."""
         cdef Parking parking = self.reader._parking
         if parking.waiter is not None and parking.waiting():
-            raise RuntimeError("read() called while another coroutine is already waiting for "
-                               "incoming data")
+            parking_refuse("read")
         if parking.too_late:
             raise TimeoutError("read(): nothing came before its timeout")
         waits = parking_enter(parking)

@@ -67,3 +67,5 @@ cdef FlowTask flow_task_new(object coro, TaskQueue queue, object flow)
 cdef object parking_enter(Parking parking)
 # The task goes on: it waits there no longer.
 cdef void parking_leave(Parking parking) noexcept
+# A second coroutine wants to wait where one does: RuntimeError, in the name of its method.
+cdef int parking_refuse(str method) except -1

@@ -408,12 +408,18 @@ cdef class Parking:
     cdef int refuse_second(self) except -1:
         """A waiter of an ordinary task that was cancelled does not count."""
         if self.waiting():
-            raise RuntimeError(f"{task_method()}() called while another coroutine is "
-                               "already waiting for incoming data")
+            parking_refuse(task_method())
         return 0
 
     cdef int refuse_late(self) except -1:
         raise TimeoutError(f"{task_method()}(): nothing came before its timeout")
+
+
+cdef int parking_refuse(str method) except -1:
+    """asyncio's words, and what to do instead."""
+    raise RuntimeError(f"{method}() called while another coroutine is already waiting for "
+                       "incoming data: let one coroutine read and hand on what it got, or declare "
+                       "a second handler, which has a cursor of its own")
 
 
 cdef inline bint task_context_entered(FlowTask task) noexcept:

@@ -227,6 +227,56 @@ def test_two_lifespans_end_in_reverse_order(tasks):
 
 
 @both_tasks
+def test_lifespan_with_a_task_group_whose_task_fails_ends_the_run_with_that_error(tasks):
+    app, order = aiomos.App(), []
+
+    async def fail():
+        raise LookupError("by intent")
+
+    @app.lifespan
+    async def lifespan(app):
+        try:
+            async with asyncio.TaskGroup() as group:
+                yield group
+        finally:
+            order.append("down")
+
+    @app.tcp()
+    async def run(flow):
+        app.state.create_task(fail())
+        await asyncio.Event().wait()
+
+    with pytest.raises(ExceptionGroup) as failed:
+        play(app, whole(b"a"), tasks=tasks)
+    assert failed.group_contains(LookupError, match="by intent")
+    assert order == ["down"]
+
+
+@both_tasks
+@pytest.mark.parametrize("again", [False, True])
+def test_lifespan_that_takes_no_notice_of_what_ends_the_run_does_not_undo_it(tasks, again):
+    app, seen = aiomos.App(), []
+
+    @app.lifespan
+    async def lifespan(app):
+        try:
+            yield asyncio.current_task()
+        except asyncio.CancelledError:
+            seen.append("cancelled")
+        if again:
+            yield
+
+    @app.tcp()
+    async def run(flow):
+        app.state.cancel()
+        await asyncio.Event().wait()
+
+    with pytest.raises(aiomos.ConfigError if again else asyncio.CancelledError):
+        play(app, whole(b"a"), tasks=tasks)
+    assert seen == ["cancelled"]
+
+
+@both_tasks
 def test_lifespan_that_fails_before_traffic_ends_the_run(tasks):
     app, seen = aiomos.App(), []
 

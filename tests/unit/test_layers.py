@@ -38,13 +38,13 @@ ENGINE_LAYERS: dict[str, str] = {
 }
 #: What users read.
 PYTHON_LAYERS: dict[str, str] = {
-    "vocabulary": "events _options _tunnel _kinds _functions",
+    "vocabulary": "_verdicts events _options _tunnel _kinds _functions",
     "objects": "_stats _community_id _separators _reader _endpoint _eventstream _messages _scope"
     " _flow _packet _summary _progress",
     "protocol readers": "_optional _streaming _httphead _httpbody _httpmessage _httppair http"
     " _tlsfingerprint _tlshello tls dns ssh",
     "declarations": "_rules _app _mount _inflight _replay_loop",
-    "runner": "_reports _stalls _live _drivers _runner _loader flows",
+    "runner": "_collector _reports _stalls _live _drivers _runner _loader flows",
     "public names": "__init__",
     "command line": "cli __main__",
     "testing": "testing.frames testing._ends testing._impair testing._result testing._script"

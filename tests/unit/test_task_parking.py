@@ -116,7 +116,7 @@ def test_the_second_waiter_is_refused_in_asyncios_words(run, kind):
         second = pump.spawn(box.read()) if kind == "flow" else asyncio.create_task(box.read())
         with pytest.raises(RuntimeError) as info:
             await second
-        assert str(info.value) == (
+        assert str(info.value).startswith(
             "read() called while another coroutine is already waiting for incoming data"
         )
         box.put(1)
