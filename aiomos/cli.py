@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
+import math
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -103,9 +104,20 @@ def _key_parts(context: click.Context, option: click.Parameter, value: str | Non
     return _names(("vlan", "tunnel"), value)
 
 
+def _stall(context: click.Context, option: click.Parameter, value: str) -> float | None:
+    """Seconds; None for 0 and ``off``."""
+    try:
+        seconds = 0.0 if value == "off" else float(value)
+    except ValueError:
+        seconds = -1.0
+    if not 0 <= seconds < math.inf:
+        raise click.BadParameter(f"{value!r} is neither a number of seconds from 0 up nor 'off'")
+    return seconds or None
+
+
 def _shared(command: Callable[..., None]) -> Callable[..., None]:
     """Options of every command that replays captures."""
-    for option in (
+    options = (
         click.option("-f", "filter", metavar="EXPR", help="BPF filter for the whole run."),
         click.option("-c", "count", metavar="N", type=click.IntRange(1),
                      help="Stop after N packets."),
@@ -127,7 +139,8 @@ def _shared(command: Callable[..., None]) -> Callable[..., None]:
         click.option("--dedup", is_flag=True, help="Count packets that a mirror shows twice once."),
         click.option("--burst", type=click.IntRange(1, 64), default=64, hidden=True),
         click.option("-q", "--quiet", is_flag=True, help="No summary and no progress bar."),
-    ):  # fmt: skip
+    )  # fmt: skip
+    for option in reversed(options):  # the last one applied is shown first
         command = option(command)
     return command
 
@@ -146,6 +159,14 @@ def _shared(command: Callable[..., None]) -> Callable[..., None]:
     type=click.IntRange(0),
     default=0,
     help="Cut packets written by -w.",
+)
+@click.option(
+    "--stall",
+    metavar="SECONDS",
+    callback=_stall,
+    default="0.1",
+    show_default=True,
+    help="Name a handler that blocks the core for so long; off: never.",
 )
 @_shared
 def run(

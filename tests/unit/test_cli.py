@@ -90,6 +90,42 @@ def test_run_without_a_capture_says_how_to_name_one(app):
     assert "-r FILE" in one_line(aiomos_command("run", app))
 
 
+# ---- handlers that block -----------------------------------------------------------------------
+
+BLOCKS = """
+import time
+async def handler(flow):
+    time.sleep(0.5)
+"""
+
+
+@pytest.fixture
+def blocking(tmp_path):
+    path = tmp_path / "blocking.py"
+    path.write_text(BLOCKS)
+    return path
+
+
+def test_handler_that_blocks_longer_than_stall_is_named(blocking, capture):
+    done = aiomos_command("run", blocking, "-r", capture, "-f", "port 40000", "--stall", "0.02")
+    assert done.returncode == 0
+    assert done.stderr.count(b"has blocked the core for more than 0.02 s") == 1
+    assert f"{blocking}:4 in handler: time.sleep(0.5)".encode() in done.stderr
+
+
+@pytest.mark.parametrize("seconds", ["0", "off", "3600"])
+def test_handler_that_blocks_stall_is_off_or_long_nothing_is_said(blocking, capture, seconds):
+    done = aiomos_command("run", blocking, "-r", capture, "--stall", seconds, "-q")
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
+@pytest.mark.parametrize("seconds", ["-1", "never", "nan", "inf"])
+def test_stall_that_is_no_time_is_told_and_ends_with_2(app, capture, seconds):
+    done = aiomos_command("run", app, "-r", capture, "--stall", seconds)
+    assert (done.returncode, done.stdout) == (2, b"")
+    assert f"{seconds!r} is neither a number of seconds from 0 up nor 'off'".encode() in done.stderr
+
+
 # ---- captures that are none --------------------------------------------------------------------
 
 
