@@ -237,11 +237,14 @@ def test_mistake_in_a_command_is_found(line: str, wrong: list[str]) -> None:
 
 
 def python_blocks() -> list[tuple[str, str]]:
-    """(where, source) of every Python example in a document."""
+    """(where, source) of every Python example in a document, but the cells of the notebook.
+
+    Those go on from one another; e2e/test_notebook.py runs them.
+    """
     return [
         (f"{path.relative_to(ROOT)}:{text.count(chr(10), 0, match.start()) + 1}", match[1])
         for path in documents()
-        if (text := path.read_text())
+        if path.name != "notebook.md" and (text := path.read_text())
         for match in re.finditer(r"^```python\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
     ]
 
