@@ -74,13 +74,9 @@ ROWS = {
 
 #: Rows for which no test is due yet, and what they wait for.
 NOT_DUE = {
-    28: "protocol readers",
-    29: "protocol readers",
-    31: "protocol readers",
+    31: "a reader of SMB",
     34: "several workers",
     41: "inline",
-    42: "handlers of a later version: priorities between flows",
-    43: "handlers of a later version: the stall detector",
     44: "inline",
     45: "inline",
     46: "several workers",
