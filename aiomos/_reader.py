@@ -47,6 +47,8 @@ class StreamReading(EndpointBase):
                 await self._parking
             return data
 
+        read.__qualname__ = "Endpoint.read"  # as Reading's, which a warning may name
+
     async def _read_within(self, n: int, timeout: float) -> bytes:
         with self._deadline(timeout):
             return await self.read(n)

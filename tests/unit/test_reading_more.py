@@ -63,6 +63,7 @@ LATE = {
 }
 
 
+@pytest.mark.replay_loop
 @pytest.mark.parametrize("call", LATE)
 def test_timeout_passed_raises_at_its_time_and_takes_nothing(tasks, call):
     async def handler(flow, notes):
@@ -177,6 +178,7 @@ def test_established_takes_a_timeout(tasks):
 # ---- sleep -------------------------------------------------------------------------------------
 
 
+@pytest.mark.replay_loop
 def test_flow_sleep_takes_capture_time(tasks):
     async def handler(flow, notes):
         loop = asyncio.get_running_loop()
@@ -490,6 +492,7 @@ def test_messages_of_a_connection_that_was_reset_end_in_flow_reset(tasks):
     assert noted(handler, script, tasks=tasks) == [("client", b"ask", 0, False)]
 
 
+@pytest.mark.replay_loop
 def test_messages_and_another_reader_of_a_side_are_refused(tasks):
     async def handler(flow, notes):
         reader = asyncio.create_task(flow.server.read(1))
@@ -591,6 +594,7 @@ def test_scope_child_that_fails_fails_the_scope(tasks):
     assert noted(handler, slow(b"abc"), tasks=tasks) == [["child"]]
 
 
+@pytest.mark.replay_loop
 def test_scope_cancelled_from_outside_is_cancelled(tasks):
     async def handler(flow, notes):
         with pytest.raises(TimeoutError):
