@@ -88,7 +88,7 @@ CALLS = {
     "readline": lambda end: end.readline(),
     "peek": lambda end: end.peek(3),
     "skip": lambda end: end.skip(3),
-    "anext": lambda end: anext(end),
+    "anext": anext,
     "lines": lambda end: anext(end.lines()),
     "chunks": lambda end: anext(end.chunks()),
 }
@@ -305,9 +305,7 @@ def test_handler_cancelled_from_another_task_others_go_on(tasks, loop):
             notes.append((flow.id, error.args))
             raise
 
-    summary = attached(
-        handler, tape_of(SLOW, SLOW).source(), LOOPS[loop], tasks=tasks, burst=1
-    )
+    summary = attached(handler, tape_of(SLOW, SLOW).source(), LOOPS[loop], tasks=tasks, burst=1)
     assert notes == [(1, ("enough",)), (2, b"a\nb\nc\n")]
     assert summary.handler_errors == 0
 
@@ -347,7 +345,7 @@ def test_handler_is_the_current_task_wherever_it_goes_on(tasks, loop):
             "a timer": lambda: asyncio.sleep(0.001),
             "a thread": lambda: asyncio.to_thread(int),
             "a child": lambda: asyncio.create_task(asyncio.sleep(0)),
-            "the engine again": lambda: flow.client.read(),
+            "the engine again": flow.client.read,
         }
         for name, wait in waits.items():
             await wait()
