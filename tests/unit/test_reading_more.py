@@ -347,6 +347,29 @@ def test_readuntil_without_a_separator_is_a_value_error(tasks, none):
     assert noted(handler, slow(b"x"), tasks=tasks) == []
 
 
+class OwnBytes(bytes):
+    pass
+
+
+@pytest.mark.parametrize("kind", [bytearray, memoryview, OwnBytes])
+def test_readuntil_takes_any_bytes_as_a_separator(tasks, kind):
+    async def handler(flow, notes):
+        notes.append(await flow.client.readuntil(kind(b"\r\n")))
+        notes.append(await flow.client.readuntil((kind(b"--"), kind(b"\n"))))
+
+    script = slow(b"one\r", b"\ntwo-", b"-")
+    assert noted(handler, script, tasks=tasks) == [b"one\r\n", b"two--"]
+
+
+@pytest.mark.parametrize("other", ["\n", 1, (b"x", 1), None])
+def test_readuntil_of_what_is_no_bytes_is_a_type_error(tasks, other):
+    async def handler(flow, notes):
+        with pytest.raises(TypeError, match="bytes-like object"):
+            await flow.client.readuntil(other)
+
+    assert noted(handler, slow(b"x"), tasks=tasks) == []
+
+
 # ---- several handlers --------------------------------------------------------------------------
 
 
