@@ -10,12 +10,14 @@ pytest_within = $(ENV) test timeout --foreground --signal=INT --kill-after=30 $(
 	echo "stopped: the tests took longer than $(1) s together" >&2; exit $$status; }
 PYTEST_ARGS ?=
 BENCH_ARGS ?=
+# For test-all, the oldest first.
+PYTHONS ?= python3.11 python3.12 python3.13
 FUZZ_SECONDS ?= 600
 SELFTEST_SECONDS ?= 120
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help run test acceptance fuzz fuzz-selftest dev lint format bench docs captures clean
+.PHONY: help run test test-all acceptance fuzz fuzz-selftest dev lint format bench docs captures clean
 
 help:  ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1	/p' $(MAKEFILE_LIST) | expand -t 16
@@ -25,6 +27,9 @@ run:  ## Log the HTTP requests of a capture that comes with the project
 
 test:  ## Run the tests
 	@$(call pytest_within,$(TEST_LIMIT))
+
+test-all:  ## Run the tests on every Python that is installed, and on asyncio's loop and uvloop
+	scripts/test_all.sh $(PYTHONS)
 
 acceptance:  ## Run the tests at full size, and over the corpus of captures
 	@AIOMOS_FULL=1 $(call pytest_within,$(FULL_TEST_LIMIT))

@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator
 
 from aiomos._engine.endpoint import EndpointBase
 from aiomos._engine.errors import GapError
-from aiomos._separators import Separators
+from aiomos._separators import Separator, Separators
 from aiomos.events import Gap
 
 #: What ``_blocked`` says stands behind the bytes at hand.
@@ -46,6 +46,8 @@ class StreamReading(EndpointBase):
             while (data := self._take(n)) is None:
                 await self._parking
             return data
+
+        read.__qualname__ = "Endpoint.read"  # as Reading's, which a warning may name
 
     async def _read_within(self, n: int, timeout: float) -> bytes:
         with self._deadline(timeout):
@@ -111,7 +113,10 @@ class StreamReading(EndpointBase):
             raise ValueError(error.args[0]) from None
 
     async def readuntil(
-        self, separator: bytes | tuple[bytes, ...] = b"\n", *, timeout: float | None = None
+        self,
+        separator: Separator | tuple[Separator, ...] = b"\n",
+        *,
+        timeout: float | None = None,
     ) -> bytes:
         """Read up to and including ``separator``, or the one of several that ends first.
 
@@ -122,6 +127,7 @@ class StreamReading(EndpointBase):
             asyncio.IncompleteReadError: the end, or a gap, came first.
             asyncio.LimitOverrunError: the limit was reached first; the bytes stay unread.
             TimeoutError: it did not come in time; nothing is taken.
+            TypeError: a separator is no bytes-like object.
             ValueError: there is no separator, or it is empty.
         """
         separators = Separators.of(separator)

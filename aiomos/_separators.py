@@ -7,6 +7,8 @@ from typing import TypeAlias
 
 #: Where a byte string begins in the bytes at hand, from a place on; -1: nowhere.
 Find: TypeAlias = Callable[[bytes, int], int]
+#: What one separator may be given as.
+Separator: TypeAlias = bytes | bytearray | memoryview
 
 
 class Separators:
@@ -19,10 +21,14 @@ class Separators:
         self.longest = len(words[-1])
 
     @classmethod
-    def of(cls, given: bytes | tuple[bytes, ...]) -> Separators:
-        """Raise ValueError where there is none, or an empty one."""
-        # The shortest first: where two end at one place, it wins.
-        words = tuple(sorted(map(bytes, given), key=len)) if isinstance(given, tuple) else (given,)
+    def of(cls, given: Separator | tuple[Separator, ...]) -> Separators:
+        """Raise ValueError where there is none, or an empty one; TypeError where it is no bytes."""
+        if type(given) is bytes:
+            words: tuple[bytes, ...] = (given,)
+        else:
+            # The shortest first: where two end at one place, it wins.
+            several = given if isinstance(given, tuple) else (given,)
+            words = tuple(sorted(map(_octets, several), key=len))
         if not words:
             raise ValueError("Separator should contain at least one element")
         if not words[0]:
@@ -37,3 +43,7 @@ class Separators:
             if at >= 0 and (best is None or at + len(word) < best[1]):
                 best = at, at + len(word)
         return best
+
+
+def _octets(given: Separator) -> bytes:
+    return bytes(memoryview(given))  # of a number, bytes() alone would make so many zeros

@@ -9,6 +9,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 FULL = os.environ.get("AIOMOS_FULL", "") not in ("", "0")
+LOOP = os.environ.get("AIOMOS_LOOP") or "replay"
 
 
 def corpus_folder() -> Path | None:
@@ -22,16 +23,22 @@ def pytest_report_header() -> list[str]:
     return [
         f"corpus: {corpus_folder() or 'ABSENT'}",
         f"full size: {'yes' if FULL else 'no (AIOMOS_FULL=1 or make acceptance)'}",
+        f"conversations are played on: {LOOP} (AIOMOS_LOOP: replay, asyncio or uvloop)",
     ]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Leave tests marked `full` out, visibly, unless they were asked for."""
-    if FULL:
-        return
-    skip = pytest.mark.skip(reason="full size: AIOMOS_FULL=1, or make acceptance")
+    """Leave out, visibly, what is marked for another kind of run than this one."""
+    if not FULL:
+        leave_out(items, "full", "full size: AIOMOS_FULL=1, or make acceptance")
+    if LOOP != "replay":
+        leave_out(items, "replay_loop", "needs the loop of replays (AIOMOS_LOOP)")
+
+
+def leave_out(items: list[pytest.Item], mark: str, reason: str) -> None:
+    skip = pytest.mark.skip(reason=reason)
     for item in items:
-        if item.get_closest_marker("full") is not None:
+        if item.get_closest_marker(mark) is not None:
             item.add_marker(skip)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterable
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import uvloop
 from craft import MILLISECOND, SECOND, START, Talk
 
 import aiomos
@@ -18,6 +20,12 @@ import aiomos
 both_tasks = pytest.mark.parametrize("tasks", ["engine", "asyncio"])
 
 Script = Callable[[Talk], object]
+NewLoop = Callable[[], asyncio.AbstractEventLoop]
+
+#: Loops of other people's, by name.
+LOOPS: dict[str, NewLoop] = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
+#: What `play` runs on: the project's own loop, or, when a whole run is to be seen there, another.
+LOOP = os.environ.get("AIOMOS_LOOP") or "replay"
 
 
 class Tape:
@@ -63,8 +71,22 @@ def tape_of(*scripts: Script) -> Tape:
 
 
 def play(app: Any, *scripts: Script, tasks: str = "engine", **options: Any) -> aiomos.Summary:
-    """Runs an app, or one handler, over conversations."""
-    return aiomos.run(app, tape_of(*scripts).source(), tasks=tasks, **options)
+    """Runs an app, or one handler, over conversations, on the loop that AIOMOS_LOOP names."""
+    source = tape_of(*scripts).source()
+    if LOOP == "replay":
+        return aiomos.run(app, source, tasks=tasks, **options)
+    return attached(app, source, LOOPS[LOOP], tasks=tasks, **options)
+
+
+def attached(app: Any, source: Any, new_loop: NewLoop, **options: Any) -> aiomos.Summary:
+    """Runs an app on a loop that is not the project's own, as a program that has one does."""
+
+    async def serve() -> aiomos.Summary:
+        async with aiomos.Engine(source, **options) as engine:
+            return await engine.serve(app)
+
+    with asyncio.Runner(loop_factory=new_loop) as runner:
+        return runner.run(serve())
 
 
 class Notes(list[Any]):

@@ -20,7 +20,7 @@ from kit import Notes, both_tasks, play, tape_of, whole
 
 import aiomos
 
-pytestmark = both_tasks
+pytestmark = [both_tasks, pytest.mark.replay_loop]
 
 
 def slow(t):

@@ -143,6 +143,7 @@ def test_filters_choose_the_handlers_of_a_flow(tasks):
     )
 
 
+@pytest.mark.replay_loop
 @both_tasks
 def test_every_runs_each_period_of_capture_time(tasks):
     app, times = aiomos.App(), []
@@ -157,6 +158,7 @@ def test_every_runs_each_period_of_capture_time(tasks):
     assert set(steps) == {0.5}
 
 
+@pytest.mark.replay_loop
 @both_tasks
 def test_every_never_overlaps_itself(tasks):
     app, running, most = aiomos.App(), [], []

@@ -203,6 +203,7 @@ def test_transfer_is_an_exchange_for_each_of_its_messages():
     assert [(e.query is not None, e.response is not None) for e in found] == [(True, True)] * 2
 
 
+@pytest.mark.replay_loop
 def test_side_that_says_nothing_does_not_keep_the_other_waiting():
     data = framed(*[answer(query(ident=n)) for n in range(1, 3000)])
     found = over_tcp(reader.messages, said((CLIENT, framed(query())), (SERVER, data)))

@@ -389,6 +389,7 @@ def test_time_is_the_stamp_of_the_last_byte_given(tasks):
     assert read_with(handler, script, tasks=tasks) == [0.0, 3, 1005, 1005]
 
 
+@pytest.mark.replay_loop
 def test_two_waiters_on_one_reader_second_is_a_runtime_error(tasks):
     async def handler(flow, notes):
         first = asyncio.create_task(flow.client.read(3))

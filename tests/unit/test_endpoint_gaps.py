@@ -439,6 +439,7 @@ def talkative(n, each=1000):
     return script
 
 
+@pytest.mark.replay_loop
 def test_side_left_unread_beyond_its_limit_has_one_slow_reader_gap(tasks):
     async def handler(client, notes):
         notes.append(await client.readexactly(4))
@@ -457,6 +458,7 @@ def test_side_left_unread_beyond_its_limit_has_one_slow_reader_gap(tasks):
     assert "limit=" in str(notes.summary)
 
 
+@pytest.mark.replay_loop
 def test_side_left_unread_within_its_limit_loses_nothing(tasks):
     async def handler(client, notes):
         notes.append(await client.readexactly(4))
@@ -474,6 +476,7 @@ def test_reader_that_keeps_up_loses_nothing_however_small_its_limit(tasks):
     assert notes.summary.counters["slow_reader_bytes"] == 0
 
 
+@pytest.mark.replay_loop
 def test_side_never_read_is_stopped_without_a_gap_and_counted(tasks):
     async def handler(client, notes):
         await asyncio.sleep(100)
@@ -486,6 +489,7 @@ def test_side_never_read_is_stopped_without_a_gap_and_counted(tasks):
     assert notes.summary.counters["gaps"] == 0
 
 
+@pytest.mark.replay_loop
 def test_side_read_late_after_all_gives_its_buffer_one_gap_and_the_rest(tasks):
     async def handler(client, notes):
         await asyncio.sleep(5)
@@ -501,6 +505,7 @@ def test_side_read_late_after_all_gives_its_buffer_one_gap_and_the_rest(tasks):
     assert notes.summary.counters["unread_side"] == 1
 
 
+@pytest.mark.replay_loop
 @pytest.mark.parametrize("on_full", ["stop", "detach"])
 def test_full_side_of_a_handler_that_says_so_is_read_no_more(tasks, on_full):
     app = aiomos.App()

@@ -106,6 +106,7 @@ def test_handler_stays_after_stop_linger_over_is_cancelled(tasks, loop, linger):
 # ---- signals --------------------------------------------
 
 
+@pytest.mark.replay_loop
 @both_tasks
 def test_replay_sigint_handlers_see_shutdown_and_their_finally_runs(tasks):
     notes = []

@@ -339,6 +339,7 @@ def test_tcp_flow_iterated_is_a_type_error(tasks):
 # ---- several handlers on one flow --------------------------------------------------------------
 
 
+@pytest.mark.replay_loop
 def test_two_handlers_on_one_flow_read_the_same_bytes_each_with_its_own_cursor(tasks):
     app = aiomos.App()
     notes = {}
@@ -373,6 +374,7 @@ def test_two_handlers_on_one_flow_read_the_same_bytes_each_with_its_own_cursor(t
     assert summary.handlers_started == 3
 
 
+@pytest.mark.replay_loop
 def test_slow_handler_beside_a_quick_one_loses_only_its_own_bytes(tasks):
     app = aiomos.App()
     notes = {}

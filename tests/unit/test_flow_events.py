@@ -231,6 +231,7 @@ def test_wait_gives_the_next_event_or_none_when_the_flow_has_ended(tasks):
     assert [type(g) for g in got] == [StateChange, type(None)]
 
 
+@pytest.mark.replay_loop
 def test_wait_that_is_cancelled_leaves_nothing_behind():
     got = []
 
@@ -406,6 +407,7 @@ def test_idle_of_the_app_is_told_of_udp_and_embryonic_flows_too():
     assert sorted(set(told)) == [(1, "tcp"), (2, "tcp")]
 
 
+@pytest.mark.replay_loop
 def test_wait_for_idle_begins_in_the_middle_of_a_long_timeout():
     found = []
 

@@ -72,6 +72,7 @@ def test_read_in_tasks_of_its_own_groups_and_timeouts(tasks, n):
     assert read_with(handler, tasks) == [True, b"one", b"two", *pieces]
 
 
+@pytest.mark.replay_loop
 @pytest.mark.parametrize("n", [3, -1])
 def test_read_that_times_out_takes_nothing_with_it(tasks, n):
     async def handler(flow, notes):
@@ -127,6 +128,7 @@ def test_read_never_awaited_is_warned_about(tasks, keep):
     assert read_with(handler, tasks) == [expected]
 
 
+@pytest.mark.replay_loop
 def test_read_second_while_one_waits_is_named_in_the_error(tasks):
     async def handler(flow, notes):
         first = asyncio.create_task(flow.client.read(3))
@@ -138,6 +140,7 @@ def test_read_second_while_one_waits_is_named_in_the_error(tasks):
     assert read_with(handler, tasks) == [b"one"]
 
 
+@pytest.mark.replay_loop
 def test_read_that_is_cancelled_shows_no_frame_of_the_engine(tasks):
     async def handler(flow, notes):
         try:

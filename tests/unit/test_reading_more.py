@@ -63,6 +63,7 @@ LATE = {
 }
 
 
+@pytest.mark.replay_loop
 @pytest.mark.parametrize("call", LATE)
 def test_timeout_passed_raises_at_its_time_and_takes_nothing(tasks, call):
     async def handler(flow, notes):
@@ -177,6 +178,7 @@ def test_established_takes_a_timeout(tasks):
 # ---- sleep -------------------------------------------------------------------------------------
 
 
+@pytest.mark.replay_loop
 def test_flow_sleep_takes_capture_time(tasks):
     async def handler(flow, notes):
         loop = asyncio.get_running_loop()
@@ -345,6 +347,29 @@ def test_readuntil_without_a_separator_is_a_value_error(tasks, none):
     assert noted(handler, slow(b"x"), tasks=tasks) == []
 
 
+class OwnBytes(bytes):
+    pass
+
+
+@pytest.mark.parametrize("kind", [bytearray, memoryview, OwnBytes])
+def test_readuntil_takes_any_bytes_as_a_separator(tasks, kind):
+    async def handler(flow, notes):
+        notes.append(await flow.client.readuntil(kind(b"\r\n")))
+        notes.append(await flow.client.readuntil((kind(b"--"), kind(b"\n"))))
+
+    script = slow(b"one\r", b"\ntwo-", b"-")
+    assert noted(handler, script, tasks=tasks) == [b"one\r\n", b"two--"]
+
+
+@pytest.mark.parametrize("other", ["\n", 1, (b"x", 1), None])
+def test_readuntil_of_what_is_no_bytes_is_a_type_error(tasks, other):
+    async def handler(flow, notes):
+        with pytest.raises(TypeError, match="bytes-like object"):
+            await flow.client.readuntil(other)
+
+    assert noted(handler, slow(b"x"), tasks=tasks) == []
+
+
 # ---- several handlers --------------------------------------------------------------------------
 
 
@@ -490,6 +515,7 @@ def test_messages_of_a_connection_that_was_reset_end_in_flow_reset(tasks):
     assert noted(handler, script, tasks=tasks) == [("client", b"ask", 0, False)]
 
 
+@pytest.mark.replay_loop
 def test_messages_and_another_reader_of_a_side_are_refused(tasks):
     async def handler(flow, notes):
         reader = asyncio.create_task(flow.server.read(1))
@@ -591,6 +617,7 @@ def test_scope_child_that_fails_fails_the_scope(tasks):
     assert noted(handler, slow(b"abc"), tasks=tasks) == [["child"]]
 
 
+@pytest.mark.replay_loop
 def test_scope_cancelled_from_outside_is_cancelled(tasks):
     async def handler(flow, notes):
         with pytest.raises(TimeoutError):
