@@ -199,6 +199,7 @@ def test_engine_stopped_in_the_middle_takes_no_further_frame(tasks):
     assert summary.received < 100
 
 
+@pytest.mark.replay_loop
 def test_handler_that_stops_the_run_on_the_replay_loop_sees_shutdown(tasks):
     seen = []
 
