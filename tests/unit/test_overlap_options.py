@@ -183,6 +183,7 @@ def test_configure_after_data_holds_for_what_comes_then():
     assert got == [b"GOOD", b"!evil"]
 
 
+@pytest.mark.replay_loop
 def test_configure_back_to_arrival_hands_out_what_waits():
     app = aiomos.App()
     got = []
