@@ -11,6 +11,8 @@ from typing import Any
 
 import aiomos
 
+#: For how long Linux repeats a SYN-ACK: what a busy machine may make of a handshake, in seconds.
+KERNEL_PATIENCE = 63.0
 FULL = os.environ.get("AIOMOS_FULL", "") not in ("", "0")
 Frames = Iterable[tuple[bytes, int]]
 
@@ -69,9 +71,9 @@ def read(tap: Frames | Path, **options: Any) -> dict[tuple[int, int], list[Seen]
         seen.reason = str(await flow.closed())
 
     if isinstance(tap, Path):
-        aiomos.run(app, tap)
+        aiomos.run(app, tap, embryonic=KERNEL_PATIENCE)
     else:
         source = aiomos.MemorySource(tap)
         source.finish()
-        aiomos.run(app, source)
+        aiomos.run(app, source, embryonic=KERNEL_PATIENCE)
     return found
