@@ -135,7 +135,12 @@ class Flow(FlowVerdicts, FlowBase):
         When the flow has ended, what still runs in the ``async with`` has ``linger`` seconds of
         the engine's clock to read what is left; then it is cancelled, and the block is left as
         if it had come to its end.
+
+        Raises:
+            ValueError: ``linger`` is no number of seconds from 0 up.
         """
+        if not 0 <= linger < _LONGEST:
+            raise ValueError(f"scope(linger={linger!r}): a number of seconds from 0 up")
         return FlowScope(self, linger)
 
     def messages(
@@ -155,7 +160,7 @@ class Flow(FlowVerdicts, FlowBase):
         if self.protocol == "udp":
             raise TypeError("a UDP flow gives datagrams: async for datagram in flow")
         most = self.handler.limit if limit is None else check_limit(limit)
-        return Conversation(self, most, timeout).messages()
+        return Conversation(self, most, timeout)
 
     def __aiter__(self) -> AsyncIterator[Datagram]:
         """Datagrams of a UDP flow, of both ends in order of arrival.

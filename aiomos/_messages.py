@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING
 
 from aiomos._reader import END, GAP
@@ -36,7 +35,11 @@ class _Turn:
 
 
 class Conversation:
-    """One pass over both sides of a flow; where it stands is in the cursors of the two ends."""
+    """Turns of both sides of a flow, as an asynchronous iterator.
+
+    Where it stands is in the cursors of the two ends, and in the turn that is not complete: so it
+    goes on behind an exception, a cancelled wait included, and no byte is lost with that.
+    """
 
     def __init__(self, flow: FlowBase, limit: int, timeout: float | None) -> None:
         self._flow = flow
@@ -45,27 +48,43 @@ class Conversation:
         self._timeout = timeout
         self._turn: _Turn | None = None
 
-    async def messages(self) -> AsyncIterator[Message | Gap]:
-        """Turns to the end of both sides, each when the other side spoke, or as pieces."""
+    def __aiter__(self) -> Conversation:
+        return self
+
+    async def __anext__(self) -> Message | Gap:
+        """The next turn, when the other side spoke or both ended; or a piece of it."""
         while True:
+            found: Message | Gap | None = None
             if (side := self._at_gap()) is not None:
-                if self._turn is not None and self._turn.side == side:
-                    yield self._flush(more=True)
-                if gap := self._pass_gap(self._ends[side]):
-                    yield gap
+                found = self._meet_gap(side)
             elif (side := self._speaker()) is not None:
-                if self._turn is not None and self._turn.side != side:
-                    yield self._flush(more=False)
-                if self._take(side):
-                    yield self._flush(more=True)
+                found = self._hear(side)
             elif all(end._blocked() == END for end in self._ends.values()):
-                break
+                found = self._last()
             elif not await self._more():
-                yield self._flush(more=True)
+                found = self._flush(more=True)
+            if found is not None:
+                return found
+
+    def _meet_gap(self, side: str) -> Message | Gap | None:
+        """What was said before the gap comes first: nothing that was taken is lost with it."""
+        turn = self._turn
+        if turn is not None and (turn.side == side or not self._ends[side].skips_gaps):
+            return self._flush(more=turn.side == side)
+        return self._pass_gap(side)
+
+    def _hear(self, side: str) -> Message | None:
+        if self._turn is not None and self._turn.side != side:
+            return self._flush(more=False)
+        return self._flush(more=True) if self._take(side) else None
+
+    def _last(self) -> Message:
+        """The last turn, once; then the end of the iteration, or what ended the flow."""
         if self._turn is not None:
-            yield self._flush(more=False)
+            return self._flush(more=False)
         for end in self._ends.values():
             end._take_chunk()  # raises what ended the flow, if that was no orderly end
+        raise StopAsyncIteration
 
     def _at_gap(self) -> str | None:
         for side, end in self._ends.items():
@@ -73,9 +92,10 @@ class Conversation:
                 return side
         return None
 
-    def _pass_gap(self, end: Endpoint) -> Gap | None:
+    def _pass_gap(self, side: str) -> Gap | None:
+        end = self._ends[side]
         if end.yields_gaps and (gap := end._pass_gap()):
-            return Gap(*gap)
+            return Gap(*gap, side=side)
         if end.skips_gaps:
             end._pass_gap()
         else:

@@ -46,14 +46,14 @@ def declared(app: App) -> Declarations:
         AppError: an app is mounted in itself.
     """
     found = Declarations()
-    _collect(found, app, None, (), ())
+    _collect(found, app, (), (), ())
     return found
 
 
 def _collect(
     found: Declarations,
     app: App,
-    outer: str | None,
+    outer: tuple[str | None, ...],
     around: tuple[Middleware, ...],
     within: tuple[App, ...],
 ) -> None:
@@ -65,23 +65,24 @@ def _collect(
         function = _wrapped(rule.function, around)
         overlap = rule.overlap or (app.overlap if within and app.overlap != "first" else None)
         found.flow_rules.append(
-            attrs.evolve(rule, function=function, filter=both(outer, rule.filter), overlap=overlap)
+            attrs.evolve(rule, function=function, within=outer, overlap=overlap)
         )
     for packets in app.packet_rules:
-        found.packet_rules.append(attrs.evolve(packets, filter=both(outer, packets.filter)))
+        found.packet_rules.append(attrs.evolve(packets, filter=both(*outer, packets.filter)))
     for events in app.event_rules:
-        found.event_rules.append(attrs.evolve(events, filter=both(outer, events.filter)))
+        found.event_rules.append(attrs.evolve(events, filter=both(*outer, events.filter)))
     found.every_rules.extend(app.every_rules)
     found.lifespans.extend((app, lifespan) for lifespan in app.lifespans)
     for filter, other in app.mounts:
-        _collect(found, other, both(outer, filter), around, (*within, app))
+        _collect(found, other, (*outer, filter), around, (*within, app))
 
 
-def both(outer: str | None, inner: str | None) -> str | None:
-    """A BPF expression for what passes two; None passes everything."""
-    if outer is None or inner is None:
-        return outer if inner is None else inner
-    return f"({outer}) and ({inner})"
+def both(*filters: str | None) -> str | None:
+    """A BPF expression for frames that pass all of these; None passes everything."""
+    found = [filter for filter in filters if filter is not None]
+    if len(found) < 2:
+        return found[0] if found else None
+    return " and ".join(f"({filter})" for filter in found)
 
 
 def _wrapped(handler: FlowHandler, around: Iterable[Middleware]) -> FlowHandler:

@@ -54,6 +54,9 @@ class FlowRule:
     overlap: str | None = attrs.field(default=None, validator=attrs.validators.optional(_one_of))
     #: None: what the engine's option says.
     urgent: str | None = attrs.field(default=None, validator=attrs.validators.optional(_one_of))
+    #: Those of the mounts around, each judged on its own: after the word ``vlan`` in one, all that
+    #: follows in the same expression would be read four bytes further on.
+    within: tuple[str | None, ...] = ()
 
     @property
     def name(self) -> str:

@@ -221,7 +221,7 @@ class Engine:
         self.core.set_prefixes(app.prefixes)
         self._handlers = [self._handler(app, rule) for rule in wanted.flow_rules]
         for rule in wanted.flow_rules:
-            filters.add(rule.protocol, rule.filter)
+            filters.add(rule.protocol, *rule.within, rule.filter)
         return Pump(
             self.core,
             self.source,

@@ -28,11 +28,14 @@ class FlowScope(asyncio.TaskGroup):
         self._children: set[asyncio.Task[Any]] = set()
         self._watcher: asyncio.Task[None] | None = None
         self._body: asyncio.Task[Any] | None = None  # while it is inside the block
+        self._cancelling = 0  # requests that it had when it entered, which are others' business
         self._cancelled_body = False
 
     async def __aenter__(self) -> FlowScope:
         await super().__aenter__()
         self._body = asyncio.current_task()
+        assert self._body is not None  # the task group has refused to be entered outside of one
+        self._cancelling = self._body.cancelling()
         self._watcher = asyncio.get_running_loop().create_task(self._watch())
         return self
 
@@ -54,7 +57,7 @@ class FlowScope(asyncio.TaskGroup):
     def _flow_ended_body(self, kind: type[BaseException] | None) -> bool:
         """Whether the block was left for no other reason than that the flow is over."""
         body, self._body = self._body, None
-        if not self._cancelled_body or body is None or body.uncancel() > 0:
+        if not self._cancelled_body or body is None or body.uncancel() > self._cancelling:
             return False
         return kind is not None and issubclass(kind, asyncio.CancelledError)
 

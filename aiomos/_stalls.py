@@ -58,21 +58,33 @@ class StallDetector:
         self._thread.join()
 
     def _watch(self) -> None:
-        step, looks = -1, 0
+        before, looks = None, 0
         while not self._done.wait(self._seconds / _LOOKS):
-            now = self._queue.steps
-            looks = looks + 1 if now == step else 0
-            step = now
+            now = self._occupant()
+            looks = looks + 1 if now is not None and now == before else 0
+            before = now
             if looks == _LOOKS:
-                self._look()
+                self._tell()
 
-    def _look(self) -> None:
-        """Nothing went on for the whole time: says so, if it was code of the user's."""
+    def _occupant(self) -> tuple[object, ...] | None:
+        """What of the user's code has the core, the same as long as it keeps it; None: nothing.
+
+        The steps of flow tasks are counted; those of an ordinary task are told apart by the call
+        that the loop makes for each (uvloop has no such frames: there it is the task alone).
+        """
         frame = sys._current_frames().get(self._core)
-        task = self._queue.current or asyncio.tasks._current_tasks.get(  # type: ignore[attr-defined]
-            self._queue.loop
-        )
+        task = self._task()
         if frame is None or (task is None and not self._in_a_function(frame)):
+            return None
+        return self._queue.steps, task, _callback(frame)
+
+    def _task(self) -> Any:
+        return self._queue.current or asyncio.current_task(self._queue.loop)
+
+    def _tell(self) -> None:
+        """It has had the core for the whole time: says so, and where it is now."""
+        frame, task = sys._current_frames().get(self._core), self._task()
+        if frame is None:
             return
         self.count += 1
         log.warning(
@@ -86,6 +98,13 @@ class StallDetector:
     def _in_a_function(self, frame: FrameType) -> bool:
         """Whether the pump is in a function of the app's, not in the source or a select()."""
         return self._queue.pumping and not frame.f_code.co_filename.startswith(OURS)
+
+
+def _callback(frame: FrameType | None) -> FrameType | None:
+    """The frame of the loop's callback that a frame is in, of a loop written in Python."""
+    while frame is not None and frame.f_code is not asyncio.Handle._run.__code__:
+        frame = frame.f_back
+    return frame
 
 
 def _described(task: Any) -> str:

@@ -54,11 +54,12 @@ cdef uint32_t find(const Stream *s, uint32_t seq) noexcept nogil:
 
 cdef bint same_bytes(const Piece *p, const Arrival *a, uint32_t seq, uint32_t n) noexcept nogil:
     """Whether piece and segment agree in [seq, seq + n)."""
-    cdef const uint8_t *old = piece_data(p) + (seq - p.seq)
+    cdef const uint8_t *old
     cdef uint8_t copy[COMPARE_AT_ONCE]
     cdef uint32_t at = seq - a.seq, done = 0, step
     if is_fin(p):
         return False
+    old = piece_data(p) + (seq - p.seq)
     if a.span.data != NULL:
         return memcmp(old, a.span.data + at, n) == 0
     while done < n:

@@ -72,7 +72,7 @@ cdef bint ack_ahead(CoreState *cs, Flow *f, const Packet *p, int s) noexcept nog
 # Whether an acknowledgement below the highest one is not too old.
 cdef bint ack_behind(CoreState *cs, Flow *f, const Packet *p, int s) noexcept nogil
 # The first acknowledgement of an end, which answers the peer's SYN or a picked-up segment.
-cdef bint ack_first(CoreState *cs, Flow *f, const Packet *p, int s) noexcept nogil
+cdef bint ack_first(const Flow *f, const Packet *p, int s) noexcept nogil
 
 # ---- sequence number and window: RFC 9293 section 3.10.7.4, first check ---------------------
 

@@ -176,15 +176,13 @@ cdef bint ack_behind(CoreState *cs, Flow *f, const Packet *p, int s) noexcept no
     return False
 
 
-cdef bint ack_first(CoreState *cs, Flow *f, const Packet *p, int s) noexcept nogil:
+cdef bint ack_first(const Flow *f, const Packet *p, int s) noexcept nogil:
     cdef const Half *rcv = &f.h[1 - s]
     cdef int32_t ahead = seq_diff(p.ack, rcv.top)
     cdef int32_t most = <int32_t>(<uint32_t>UNSCALED << f.h[s].scale)
-    if rcv.flags & HALF_SYN and not seq_gt(p.ack, f.isn[1 - s]) or (
-            ahead > most and rcv.flags & HALF_SEEN):
-        refuse(cs, f, s, ANOMALY_BAD_ACK, C_TCP_BAD_ACK, 0)
+    if rcv.flags & HALF_SYN and not seq_gt(p.ack, f.isn[1 - s]):
         return False
-    return True
+    return ahead <= most or not rcv.flags & HALF_SEEN
 
 
 # ---- window ------------------------------------------------------------------------------

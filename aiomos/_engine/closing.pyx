@@ -134,14 +134,23 @@ cdef bint fin_sent(CoreState *cs, Flow *f, Packet *p, int s) noexcept nogil:
         return p.payload_len and not snd.flags & HALF_FIN_DONE
     if snd.flags & HALF_FIN_DONE:
         return False
-    if snd.flags & HALF_CLAIMED and f.fin[s] == snd.nxt and fin + 1 == snd.nxt:
-        snd.nxt -= 1            # its peer's ACK of it came first, and it was taken for a byte
+    if was_acked_first(f, s, fin):
+        snd.nxt -= 1            # and taken for a byte
         snd.offset -= 1
     if seq_lt(fin, receive_next(f, s)) or (rcv.flags & HALF_ACKING and seq_gt(fin, rcv.edge)):
         refuse(cs, f, s, ANOMALY_RIGHT_OF_WINDOW, C_TCP_OUTSIDE_WINDOW, 0)
         return False
     tell_fin(cs, f, s, fin)
     return True
+
+
+cdef inline bint was_acked_first(const Flow *f, int s, uint32_t fin) noexcept nogil:
+    """Its peer's ACK of it came before it. Where its peer or its own side went on behind it, it
+    was a byte: readers have been told so, and none that comes may stand in its place."""
+    cdef const Half *snd = &f.h[s]
+    cdef const Stream *st = f.stream[s]
+    return (snd.flags & HALF_CLAIMED and f.fin[s] == snd.nxt and fin + 1 == snd.nxt
+            and not seq_gt(f.h[1 - s].ack, snd.nxt) and (st == NULL or not st.n_pieces))
 
 
 cdef void tell_fin(CoreState *cs, Flow *f, int s, uint32_t fin) noexcept nogil:

@@ -458,7 +458,7 @@ cdef void reopen(CoreState *cs, Flow *old, Packet *p, int s) noexcept nogil:
     """Another connection on the addresses of an old one (semantics.md 12)."""
     cdef bint answered = p.flags & 0x10 != 0
     cdef uint32_t isn = old.other_isn
-    cdef uint8_t scale = old.reuse_scale
+    cdef uint8_t offer = old.other_offer
     cdef Flow *f
     if not old.flags & FLOW_CLOSED:
         old.h[s].packets -= 1        # it counts for the new one
@@ -470,7 +470,7 @@ cdef void reopen(CoreState *cs, Flow *old, Packet *p, int s) noexcept nogil:
     s = end_of(f, p)
     cs.talker = <uint8_t>s
     if answered:
-        tcp_assume_syn(cs, f, 1 - s, isn, scale)
+        tcp_assume_syn(cs, f, 1 - s, isn, offer)
     tcp_arrives(cs, f, p, s)
     if f.flags & FLOW_STATS:
         stats_packet(cs, f, p, s)

@@ -39,6 +39,7 @@ cdef enum:
     FLOW_REUSE_SYN = 0x0100   # other_isn is of a SYN on this live connection, not answered yet
     FLOW_IN_WHEEL = 0x0200
     FLOW_OTHER_ISN = 0x1000   # other_isn holds, of the client (0x1000) or the server (0x2000)
+    FLOW_OFFER_LOST = 0x0800  # and there was one before it (offers.pxd)
     FLOW_NO_SACK = 0x8000     # a SYN was seen that permits no selective acknowledgements
     FLOW_PAWS = 0x4000        # both ends use timestamps: older ones are refused (RFC 7323)
     FLOW_EXTRA = 0x400000     # it has a block of its own besides (extra.pxd)
@@ -121,7 +122,7 @@ cdef struct Flow:
     uint8_t address[2][16]    # IPv4 in the first four bytes
     uint8_t mac[2][6]
     uint16_t ts_ahead[2]      # newest timestamp of an end less its ts_recent; 65535: or more
-    uint8_t reuse_scale
+    uint8_t other_offer       # options of the SYN that other_isn is of (offers.pxd)
     uint8_t list              # LIST_*
     uint16_t policies         # whether and how bytes are kept, eight bits an end (overlap.pxd)
     uint8_t small[2]          # tiny segments in a row, none waiting for an acknowledgement

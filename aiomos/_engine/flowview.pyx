@@ -93,11 +93,15 @@ cdef class FlowBase:
 
     def _wait(self):
         """Something to await until the state of the flow changes."""
-        cdef Parking parking = Parking.__new__(Parking)
-        parking.queue = self.queue
+        cdef Parking parking
         self.link()
         if self.waiters is None:
             self.waiters = []
+        for parking in self.waiters:        # of one who has given up waiting
+            if not parking.waiting():
+                return parking
+        parking = Parking.__new__(Parking)
+        parking.queue = self.queue
         self.waiters.append(parking)
         return parking
 
@@ -122,8 +126,10 @@ cdef class FlowBase:
         return Parking(self.queue)
 
     def _part(self):
-        """The sides have waiters of their own again."""
+        """The sides have waiters of their own again, unless somebody waits for either."""
         cdef EndpointBase e
+        if self.either is None or self.either.waiting():
+            return
         for e in (self.client, self.server):
             if e._parking is self.either:
                 e._parking = None

@@ -19,7 +19,7 @@ cdef enum TcpResult:
 # -1: it may not.
 cdef int tcp_may_open(CoreState *cs, const Packet *p) noexcept nogil
 # The flow begins with a SYN that was seen earlier (TCP_REOPEN_ANSWERED).
-cdef void tcp_assume_syn(CoreState *cs, Flow *f, int s, uint32_t isn, uint8_t scale) noexcept nogil
+cdef void tcp_assume_syn(CoreState *cs, Flow *f, int s, uint32_t isn, uint8_t offer) noexcept nogil
 
 # Whether the segment belongs to another connection than the flow's: a TcpResult.
 cdef int another_connection(Flow *f, const Packet *p, int s) noexcept nogil

@@ -10,13 +10,14 @@ from aiomos._engine.events cimport (ANOMALY_BAD_ACK, ANOMALY_CHALLENGED_SYN, ANO
                                     ANOMALY_MALFORMED_OPTIONS, DIFFERS_NO, EVENT_ANOMALY,
                                     EVENT_ESTABLISHED, EVENT_RETRANSMISSION, HOOK_RECEIVER)
 from aiomos._engine.flow cimport (FLOW_CLOSED, FLOW_ESTABLISHED, FLOW_EVENTS, FLOW_MIDSTREAM,
-                                  FLOW_NO_SACK, FLOW_OPEN, FLOW_OTHER_ISN, FLOW_REUSE_SYN,
+                                  FLOW_NO_SACK, FLOW_OPEN, FLOW_REUSE_SYN,
                                   HALF_ACKING, HALF_FIN, HALF_INFERRED, HALF_SCALING, HALF_SEEN,
-                                  HALF_SIGNED,
-                                  HALF_SYN, HALF_SYNCED, HALF_TIMESTAMPS, Half,
+                                  HALF_SIGNED, HALF_SYN, HALF_SYNCED, HALF_TIMESTAMPS, Half,
                                   TCP_ESTABLISHED, TCP_LISTEN, TCP_SYN_RECEIVED, TCP_SYN_SENT)
 from aiomos._engine.life cimport flow_established, flow_keep, flow_start, flow_watch
 from aiomos._engine.limits cimport ACK, CLIENT, RST, SERVER, SYN
+from aiomos._engine.offers cimport (assumed_scale, offer_chosen, offer_in, offer_infer, offer_leave,
+                                    offer_note, offer_recalled, offer_take)
 from aiomos._engine.receive cimport TEXT_HOLD, receive_held, receive_release, receive_text
 from aiomos._engine.seq cimport seq_gt, seq_le
 from aiomos._engine.state cimport (C_TCP_BAD_ACK, C_TCP_BAD_FLAGS, C_TCP_CHALLENGED_SYN,
@@ -24,9 +25,6 @@ from aiomos._engine.state cimport (C_TCP_BAD_ACK, C_TCP_BAD_FLAGS, C_TCP_CHALLEN
                                    START_ESTABLISHED, START_SYN, anomaly, count_retransmission,
                                    event_raise, hook_of, record_add, refuse, set_state)
 from aiomos._engine.tcpopt cimport TcpOptions, tcpopt_parse
-
-cdef enum:
-    ASSUMED_SCALE = 14        # of an end whose SYN was not seen: no window is too narrow
 
 
 # ---- which segments begin a flow ---------------------------------------------------------
@@ -70,7 +68,10 @@ cdef void syn_arrives(CoreState *cs, Flow *f, Packet *p, int s) noexcept nogil:
             challenge(cs, f, p, s)
         return
     if snd.flags & HALF_SYN:
-        note_other_isn(f, s)
+        if f.h[1 - s].flags & HALF_ACKING:
+            challenge(cs, f, p, s)       # the one before was answered
+            return
+        offer_leave(f, s, p.seq)
         receive_held(f, s, f.isn[s] + 1)
     adopt_syn(cs, f, p, s)
     if f.h[1 - s].flags & HALF_SYN:      # simultaneous open (RFC 9293 figure 7)
@@ -90,28 +91,30 @@ cdef void syn_again(CoreState *cs, Flow *f, int s) noexcept nogil:
 
 cdef void challenge(CoreState *cs, Flow *f, const Packet *p, int s) noexcept nogil:
     """RFC 5961 section 4: the receiver answers with an ACK; only if it then sends a SYN-ACK for
-    this ISN has it forgotten the old connection."""
+    this ISN has it forgotten the old connection, or the SYN that it had answered."""
+    cdef TcpOptions o
     refuse(cs, f, s, ANOMALY_CHALLENGED_SYN, C_TCP_CHALLENGED_SYN, p.seq)
-    f.other_isn = p.seq
-    f.reuse_scale = syn_scale(cs, p)
-    f.flags |= FLOW_REUSE_SYN
+    tcpopt_parse(&o, p.l4 + 20, p.l4_len - 20)
+    offer_note(f, s, p.seq, offer_in(&o, cs.config.signatures))
+    if f.flags & FLOW_ESTABLISHED:
+        f.flags |= FLOW_REUSE_SYN
 
 
 cdef bint turned_round(CoreState *cs, Flow *f, Packet *p, int s) noexcept nogil:
-    """The capture gave the handshake in another order: the SYN of an end picked up before it."""
+    """The capture gave the handshake in another order: the SYN of an end picked up before it.
+
+    Later than captures do that, or of an end that has gone on, it is nobody's: its options would
+    decide how all is judged that follows (docs/decisions/0050).
+    """
     cdef const Half *snd = &f.h[s]
     if snd.flags & HALF_SYN or not snd.flags & HALF_SYNCED or f.isn[s] != p.seq:
+        return False
+    if snd.flags & HALF_ACKING and cs.now - f.born_ns > cs.config.reorder_grace_ns:
         return False
     direction_shown(cs, f, p, s)
     adopt_options(cs, f, p, s)
     settle_scaling(f)
     return True
-
-
-cdef uint8_t syn_scale(CoreState *cs, const Packet *p) noexcept nogil:
-    cdef TcpOptions o
-    tcpopt_parse(&o, p.l4 + 20, p.l4_len - 20)
-    return o.window_scale
 
 
 cdef void adopt_syn(CoreState *cs, Flow *f, Packet *p, int s) noexcept nogil:
@@ -130,23 +133,18 @@ cdef void adopt_syn(CoreState *cs, Flow *f, Packet *p, int s) noexcept nogil:
 cdef void adopt_options(CoreState *cs, Flow *f, Packet *p, int s) noexcept nogil:
     cdef Half *snd = &f.h[s]
     cdef TcpOptions o
-    snd.flags = (snd.flags | HALF_SYN | HALF_SYNCED) & ~<uint16_t>(
-        HALF_SCALING | HALF_INFERRED | HALF_TIMESTAMPS | HALF_SIGNED)
     tcpopt_parse(&o, p.l4 + 20, p.l4_len - 20)
+    snd.flags = (snd.flags | HALF_SYN | HALF_SYNCED) & ~<uint16_t>HALF_INFERRED
+    offer_take(snd, offer_in(&o, cs.config.signatures))
+    if snd.flags & HALF_TIMESTAMPS:
+        snd.ts_recent = o.ts_value
+    if snd.flags & HALF_SIGNED:
+        f.flags &= ~<uint32_t>FLOW_OPEN  # the fast path does not look for what is not there
     if o.malformed:
         anomaly(cs, f, s, ANOMALY_MALFORMED_OPTIONS, C_TCP_OPTIONS, 0)
-    if o.signature & cs.config.signatures:
-        snd.flags |= HALF_SIGNED
-        f.flags &= ~<uint32_t>FLOW_OPEN  # the fast path does not look for what is not there
     f.mss[s] = o.mss
-    snd.scale = o.window_scale
-    if o.has_window_scale:
-        snd.flags |= HALF_SCALING
     if not o.sack_permitted:
         f.flags |= FLOW_NO_SACK
-    if o.has_timestamp:
-        snd.flags |= HALF_TIMESTAMPS
-        snd.ts_recent = o.ts_value
 
 
 cdef void hold_syn_data(CoreState *cs, Flow *f, Packet *p, int s) noexcept nogil:
@@ -172,7 +170,7 @@ cdef void synack_arrives(CoreState *cs, Flow *f, Packet *p, int s) noexcept nogi
         refuse(cs, f, s, ANOMALY_BAD_ACK, C_TCP_BAD_ACK, 0)
         return
     if snd.flags & HALF_SYN and f.isn[s] != p.seq:
-        note_other_isn(f, s)             # several SYN-ACKs: the client's ACK chooses
+        offer_leave(f, s, p.seq)         # several SYN-ACKs: the client's ACK chooses
     adopt_syn(cs, f, p, s)
     acknowledge(snd, p, 0)
     if p.ack == f.isn[1 - s] + 1:
@@ -189,37 +187,11 @@ cdef bint synack_acceptable(Flow *f, const Packet *p, int s) noexcept nogil:
     """Whether it answers a SYN of its peer; the ISN that it confirms is the peer's from now."""
     cdef Half *rcv = &f.h[1 - s]
     if not rcv.flags & HALF_SYNCED:
-        infer(f, 1 - s, p.ack)
+        offer_infer(f, 1 - s, p.ack)
         return True
     if seq_gt(p.ack, f.isn[1 - s]) and seq_le(p.ack, rcv.top):
         return True
-    if other_isn_acked(f, 1 - s, p.ack):
-        choose_isn(f, 1 - s)
-        return True
-    return False
-
-
-cdef inline void note_other_isn(Flow *f, int side) noexcept nogil:
-    """An end begins anew before establishment: its peer may still answer the first."""
-    f.flags &= ~<uint32_t>(FLOW_OTHER_ISN * 3)
-    f.flags |= FLOW_OTHER_ISN << side
-    f.other_isn = f.isn[side]
-
-
-cdef inline bint other_isn_acked(const Flow *f, int side, uint32_t ack) noexcept nogil:
-    return (f.flags & FLOW_OTHER_ISN << side and not f.flags & FLOW_ESTABLISHED
-            and ack == f.other_isn + 1)
-
-
-cdef void choose_isn(Flow *f, int side) noexcept nogil:
-    """Of two ISNs that one end offered, the other end took the earlier."""
-    cdef Half *h = &f.h[side]
-    cdef uint32_t isn = f.other_isn
-    receive_held(f, side, f.isn[side] + 1)     # data on the SYN that was not taken
-    f.other_isn = f.isn[side]
-    f.isn[side] = isn
-    h.nxt = isn + 1
-    h.top = isn + 1
+    return offer_chosen(f, 1 - s, p.ack) or offer_recalled(f, 1 - s, p.ack)
 
 
 # ---- first acknowledgement ---------------------------------------------------------------
@@ -236,24 +208,14 @@ cdef bint first_ack(CoreState *cs, Flow *f, Packet *p, int s) noexcept nogil:
     cdef Half *snd = &f.h[s]
     cdef Half *rcv = &f.h[1 - s]
     if not rcv.flags & HALF_SYNCED:
-        infer(f, 1 - s, p.ack)
-    elif p.ack != rcv.nxt and other_isn_acked(f, 1 - s, p.ack):
-        choose_isn(f, 1 - s)
-    elif not ack_first(cs, f, p, s):
+        offer_infer(f, 1 - s, p.ack)
+    elif (p.ack != rcv.nxt and not offer_chosen(f, 1 - s, p.ack)
+            and not offer_recalled(f, 1 - s, p.ack) and not ack_first(f, p, s)):
+        refuse(cs, f, s, ANOMALY_BAD_ACK, C_TCP_BAD_ACK, 0)
         return False
     acknowledge(snd, p, snd.scale)
     establish_if_agreed(cs, f)
     return True
-
-
-cdef void infer(Flow *f, int side, uint32_t ack) noexcept nogil:
-    """Sequence numbers of an end that was not heard yet, from what its peer acknowledges."""
-    cdef Half *h = &f.h[side]
-    f.isn[side] = ack - 1
-    h.nxt = ack
-    h.top = ack
-    h.scale = ASSUMED_SCALE
-    h.flags |= HALF_SYNCED | HALF_INFERRED
 
 
 cdef void pick_up(CoreState *cs, Flow *f, const Packet *p, int s) noexcept nogil:
@@ -262,7 +224,7 @@ cdef void pick_up(CoreState *cs, Flow *f, const Packet *p, int s) noexcept nogil
     f.isn[s] = p.seq - 1
     snd.nxt = p.seq
     snd.top = p.seq
-    snd.scale = ASSUMED_SCALE
+    snd.scale = assumed_scale()
     snd.flags |= HALF_SYNCED
     if not (f.h[0].flags | f.h[1].flags) & HALF_SYN:
         f.flags |= FLOW_MIDSTREAM
@@ -309,12 +271,10 @@ cdef void settle_scaling(Flow *f) noexcept nogil:
             f.h[1].scale = 0
 
 
-cdef void tcp_assume_syn(CoreState *cs, Flow *f, int s, uint32_t isn, uint8_t scale) noexcept nogil:
+cdef void tcp_assume_syn(CoreState *cs, Flow *f, int s, uint32_t isn, uint8_t offer) noexcept nogil:
     cdef Half *h = &f.h[s]
-    f.isn[s] = isn
-    h.nxt = isn + 1
-    h.top = isn + 1
-    h.scale = scale
-    h.flags |= HALF_SYN | HALF_SYNCED | HALF_SEEN | HALF_SCALING
+    offer_infer(f, s, isn + 1)
+    offer_take(h, offer)
+    h.flags = (h.flags | HALF_SYN | HALF_SEEN) & ~<uint16_t>HALF_INFERRED
     set_state(cs, f, s, TCP_SYN_SENT)
     flow_start(cs, f, START_SYN)

@@ -155,6 +155,7 @@ cdef Reading reading_of(Reader reader, Py_ssize_t n):
     r.reader = reader
     r.n = n
     r.awaited = False
+    r.blocks = r.ordinary = None            # of one that was given up
     return r
 
 

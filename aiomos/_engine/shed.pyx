@@ -1,7 +1,6 @@
 """Full tables and short memory."""
 from libc.stdint cimport uint32_t, uint64_t
 
-from aiomos._engine.assembler cimport asm_truncate
 from aiomos._engine.closing cimport tcp_close
 from aiomos._engine.defrag cimport defrag_shed
 from aiomos._engine.flow cimport (FLOW_CLOSED, FLOW_DATA, FLOW_UNLINKED, Flow, LIST_CLOSED,
@@ -10,6 +9,7 @@ from aiomos._engine.flowtable cimport LISTED_SHIFT, FlowTable, table_first, tabl
 from aiomos._engine.life cimport flow_forget, flow_tell
 from aiomos._engine.limits cimport CLOSE_EVICTED, PROTO_TCP, SYN
 from aiomos._engine.pool cimport pool_held, pool_trim
+from aiomos._engine.receive cimport receive_held
 from aiomos._engine.state cimport (C_EMBRYONIC_FULL, C_EVICTED_EMBRYONIC, C_EVICTED_IDLE,
                                    C_EVICTED_LINGERING, C_MEMORY_FULL, C_SHED_EARLY,
                                    C_SHED_FRAGMENTS, C_SHED_HISTORY, C_SHED_READERS, C_TABLE_FULL,
@@ -231,7 +231,7 @@ cdef void shed_side(CoreState *cs, Flow *f, int side) noexcept nogil:
         return
     if s.early >= SHED_LEAST:
         cs.counters[C_SHED_EARLY] += s.early
-        asm_truncate(s, f.h[side].nxt)
+        receive_held(f, side, f.h[side].nxt)
     if s.fill >= SHED_LEAST and f.protocol == PROTO_TCP:
         cs.counters[C_SHED_READERS] += stream_shed(s)
         if not f.flags & FLOW_CLOSED:        # a closed flow has had its last record

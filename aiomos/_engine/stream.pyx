@@ -12,6 +12,8 @@ cdef enum:
     FIRST_BUFFER = 2048
     FULL = 65536              # until its readers say otherwise: the default limit
     MOST_MARKS = 65535
+    HALF = 2                  # one in so many gaps of the list has been passed by all
+    FEW = 8
 
 
 cdef void span_copy(const Span *s, uint32_t at, uint32_t n, uint8_t *out) noexcept nogil:
@@ -250,6 +252,8 @@ cdef bint room_for_mark(Stream *s) noexcept nogil:
     cdef uint32_t got = 0
     cdef GapMark *block
     if not marks_full(s):
+        return True
+    if s.cursors != NULL and drop_marks(s, FEW):    # else its reader may be on its way
         return True
     if s.n_marks == MOST_MARKS:
         return False
@@ -545,7 +549,13 @@ cdef inline void trim_to(Stream *s, uint64_t position) noexcept nogil:
         trim_stamps(s)
 
 
-cdef void trim_marks(Stream *s) noexcept nogil:
+cdef inline void trim_marks(Stream *s) noexcept nogil:
+    drop_marks(s, HALF)
+
+
+cdef bint drop_marks(Stream *s, uint32_t share) noexcept nogil:
+    """Forgets the gaps that every reader has passed, if they are so large a share of the list
+    that moving the others is paid for by them; whether it did."""
     cdef uint64_t slowest = s.marks_gone + s.n_marks
     cdef uint32_t n
     cdef Cursor *c = s.cursors
@@ -553,8 +563,10 @@ cdef void trim_marks(Stream *s) noexcept nogil:
         slowest = min(slowest, c.gaps_passed)
         c = c.next
     n = <uint32_t>(slowest - s.marks_gone)
-    if n:
-        s.kept = min(s.kept, <uint32_t>(s.base - min(s.base, s.marks[n - 1].position)))
-        memmove(s.marks, s.marks + n, (s.n_marks - n) * sizeof(GapMark))
-        s.n_marks -= <uint16_t>n
-        s.marks_gone = slowest
+    if n == 0 or n * share < s.n_marks:
+        return False
+    s.kept = min(s.kept, <uint32_t>(s.base - min(s.base, s.marks[n - 1].position)))
+    memmove(s.marks, s.marks + n, (s.n_marks - n) * sizeof(GapMark))
+    s.n_marks -= <uint16_t>n
+    s.marks_gone = slowest
+    return True

@@ -11,7 +11,7 @@ from pathlib import Path
 from random import Random
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from aiomos._engine._testing import CoreDriver
@@ -284,6 +284,7 @@ def noise(rng: Random) -> list[tuple[bytes, int, int]]:
 @pytest.mark.parametrize("start", ["syn", "established", "data"])
 @settings(max_examples=150, deadline=None)
 @given(seed=seeds, memory=st.sampled_from([1 << 30, 4096, 1024]))
+@example(seed=53011, memory=1 << 30)  # a FIN in front of bytes that were there already
 def test_any_segments_hold_together_and_do_not_depend_on_bursts(start, seed, memory):
     rng = Random(seed)
     frames = noise(rng)

@@ -30,7 +30,7 @@ ENGINE_LAYERS: dict[str, str] = {
     " filtertext filterproof",
     "tables": "flowscope extra flowtable assembler targets defrag copies sums filters events",
     "protocol": "state stats life icmp strays shed fragments admit repeats delivery receive urgent"
-    " signatures checks closing direction handshake tcp udp flowfilters",
+    " signatures checks closing offers direction handshake tcp udp flowfilters",
     "core": "core",
     "bridge": "source probe taskface taskqueue task reading deadline packet statsview handler facts endpoint flowview"
     " faults packethooks overlimit feed eventmake eventqueue eventrun subscription eventbridge pump",

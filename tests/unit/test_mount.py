@@ -12,6 +12,7 @@ sys.path.append(str(Path(__file__).parents[1]))
 from kit import Notes, both_tasks, play, tape_of, whole
 
 import aiomos
+from aiomos import testing
 from aiomos._mount import both, declared
 
 pytestmark = both_tasks
@@ -251,3 +252,42 @@ def test_middleware_with_other_arguments_is_an_app_error(tasks):
 
     with pytest.raises(aiomos.AppError, match=r"write 'async def .*wrong\(flow, call_next\)'"):
         aiomos.App().middleware(wrong)
+
+
+@pytest.mark.parametrize(
+    ("outer", "inner", "runs"),
+    [
+        ("port 80", "vlan 5", True),
+        ("vlan 5", "port 80", True),
+        ("vlan", "vlan 5", True),
+        ("vlan 5", "vlan 6", False),
+        ("not vlan", "port 80", False),
+        ("tcp", "vlan and host 10.0.0.1", True),
+    ],
+)
+def test_mounted_flow_filters_are_judged_each_on_its_own(tasks, outer, inner, runs):
+    """After the word "vlan" an expression goes on behind the tag; another one does not."""
+    notes = Notes()
+    other, app = aiomos.App(), aiomos.App()
+
+    @other.tcp(inner)
+    async def handler(flow):
+        notes.append(flow.vlan)
+
+    app.mount(outer, other)
+    tagged = testing.Conversation(vlan=(5,)).handshake().data("client", b"x").close()
+    testing.run(app, tagged, tasks=tasks)
+    assert notes == ([(5,)] if runs else [])
+
+
+def test_mounted_not_vlan_passes_flows_without_a_tag(tasks):
+    notes = Notes()
+    other, app = aiomos.App(), aiomos.App()
+
+    @other.tcp("port 80")
+    async def handler(flow):
+        notes.append(flow.vlan)
+
+    app.mount("not vlan", other)
+    play(app, whole(b"x"), tasks=tasks)
+    assert notes == [()]

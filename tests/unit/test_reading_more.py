@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import sys
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from craft import ACK, CLIENT, PSH, SERVER, START
 from kit import Notes, both_tasks, play
 
 import aiomos
+from aiomos._engine.task import Parking
 
 pytestmark = both_tasks
 
@@ -627,3 +629,132 @@ def test_scope_cancelled_from_outside_is_cancelled(tasks):
         notes.append(flow.is_closed)
 
     assert noted(handler, slow(b"abc"), tasks=tasks) == [False]
+
+
+# ---- what was given up ----
+
+
+async def quiet(awaitable):
+    try:
+        return await asyncio.wait_for(awaitable, 0.5)
+    except TimeoutError:
+        return "late"
+
+
+def test_read_to_the_end_given_up_gives_nothing_of_it_to_the_next(tasks):
+    async def handler(flow, notes):
+        flow.client.configure(limit=512)
+        notes.append(await quiet(flow.client.read()))
+        notes.append(await flow.client.read(50))
+        notes.append(await flow.client.read())
+
+    notes = noted(handler, slow(b"a" * 1000, b"b" * 100, b"c" * 10, pause=0.4), tasks=tasks)
+    assert notes == ["late", b"b" * 50, b"b" * 50 + b"c" * 10]
+
+
+def test_read_of_an_ordinary_task_cancelled_the_handler_reads_on(tasks):
+    async def handler(flow, notes):
+        notes.append(await asyncio.create_task(quiet(flow.client.read(10))))
+        notes.append(await flow.client.read(10))
+
+    assert noted(handler, slow(b"x" * 10), tasks=tasks) == ["late", b"x" * 10]
+
+
+def test_waits_for_the_end_of_a_flow_given_up_leave_nothing(tasks):
+    def parkings():
+        return sum(type(thing) is Parking for thing in gc.get_objects())
+
+    async def handler(flow, notes):
+        before = parkings()
+        for _ in range(100):
+            await quiet(flow.closed(timeout=0.01))
+        notes.append(parkings() - before < 10)
+
+    assert noted(handler, slow(b"x", pause=100), tasks=tasks) == [True]
+
+
+def missing_answer(t):
+    """Of the server's answer the tap misses the first bytes."""
+    t.handshake()
+    t.c(b"GET")
+    t.skip(SERVER, 100)
+    t.s(b"rest")
+    t.c()
+    t.rest(2)
+    t.c(b"NEXT")
+    t.s(b"ok")
+    t.close()
+
+
+@pytest.mark.parametrize("on_gap", ["raise", "yield", "skip"])
+def test_messages_before_a_gap_of_the_other_end_are_given_before_it(tasks, on_gap):
+    async def handler(flow, notes):
+        turns = flow.messages()
+        while True:
+            try:
+                turn = await anext(turns)
+            except StopAsyncIteration:
+                break
+            except aiomos.GapError as error:
+                notes.append(("gap", error.offset))
+            else:
+                gap = isinstance(turn, aiomos.Gap)
+                notes.append(("gap", turn.offset) if gap else (turn.side, turn.data))
+
+    said = [("client", b"GET"), ("server", b"rest"), ("client", b"NEXT"), ("server", b"ok")]
+    if on_gap != "skip":
+        said.insert(1, ("gap", 0))
+    assert noted(handler, missing_answer, tasks=tasks, on_gap=on_gap) == said
+
+
+def test_messages_of_a_gap_say_whose_it_is(tasks):
+    async def handler(flow, notes):
+        notes.extend([turn.side async for turn in flow.messages() if type(turn) is aiomos.Gap])
+
+    assert noted(handler, missing_answer, tasks=tasks, on_gap="yield") == ["server"]
+
+
+def test_messages_whose_wait_was_cancelled_go_on_with_the_turn_begun(tasks):
+    async def handler(flow, notes):
+        turns = flow.messages()
+        notes.append(await quiet(anext(turns)))
+        notes.append((await anext(turns)).data)
+
+    assert noted(handler, slow(b"one", b"two", pause=0.4), tasks=tasks) == ["late", b"onetwo"]
+
+
+def test_messages_asked_for_twice_at_once_the_first_goes_on(tasks):
+    async def handler(flow, notes):
+        first = asyncio.create_task(anext(flow.messages()))
+        await asyncio.sleep(0)
+        await notes.take(anext(flow.messages()))
+        notes.append((await first).data)
+
+    error, data = noted(handler, slow(b"one"), tasks=tasks)
+    assert (type(error), data) == (RuntimeError, b"one")
+
+
+@pytest.mark.parametrize("linger", [-1, float("nan"), float("inf")])
+def test_scope_refuses_what_is_no_time(tasks, linger):
+    async def handler(flow, notes):
+        with pytest.raises(ValueError, match="linger"):
+            flow.scope(linger=linger)
+        notes.append("refused")
+
+    assert noted(handler, slow(b"x"), tasks=tasks) == ["refused"]
+
+
+def test_scope_in_a_task_that_was_cancelled_before_ends_with_the_flow(tasks):
+    """Requests that were there when it was entered are not its own (as asyncio.timeout)."""
+
+    async def handler(flow, notes):
+        asyncio.current_task().cancel()
+        try:
+            await asyncio.sleep(0)
+        except asyncio.CancelledError:
+            notes.append("cleans up")
+        async with flow.scope(linger=0):
+            await asyncio.sleep(1000)
+        notes.append(asyncio.current_task().cancelling())
+
+    assert noted(handler, slow(b"x", pause=3), tasks=tasks) == ["cleans up", 1]

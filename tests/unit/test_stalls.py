@@ -95,6 +95,38 @@ def test_waiting_is_no_stall(tasks, caplog):
     assert not warnings(caplog)
 
 
+async def idle_engine(stall, script):
+    """Serves no traffic; what `script()` does on the same loop meanwhile."""
+    async with aiomos.Engine(aiomos.MemorySource(), stall=stall) as engine:
+        serving = asyncio.create_task(engine.serve(aiomos.App()))
+        await asyncio.sleep(0.4)
+        await script()
+        engine.stop()
+        return await serving
+
+
+def test_ordinary_task_that_blocks_after_an_idle_time_is_named(caplog):
+    async def control_plane():
+        time.sleep(0.5)  # noqa: ASYNC251 - the stall
+
+    with caplog.at_level(logging.WARNING, logger="aiomos"):
+        summary = asyncio.run(idle_engine(0.05, control_plane))
+    assert summary.stalls == 1
+    assert "in control_plane: time.sleep(0.5)" in warnings(caplog)[0]
+
+
+def test_ordinary_task_that_works_in_short_steps_is_none(caplog):
+    async def busy():
+        for _ in range(2000):
+            sorted(range(2000), key=lambda n: -n)
+            await asyncio.sleep(0)
+
+    with caplog.at_level(logging.WARNING, logger="aiomos"):
+        summary = asyncio.run(idle_engine(1.0, busy))
+    assert summary.stalls == 0
+    assert not warnings(caplog)
+
+
 def test_stall_of_none_looks_at_nothing(caplog):
     app = aiomos.App()
 

@@ -161,6 +161,19 @@ def test_more_gaps_than_a_list_holds_refuse_bytes_instead_of_forgetting(stream):
     assert stream.read(reader) == [b"z"]
 
 
+def test_full_list_of_which_some_gaps_were_passed_has_room_for_others(stream):
+    reader = stream.attach()
+    for _ in range(65535):
+        stream.append(b"x")
+        stream.gap(1)
+    assert stream.read(reader, 10_000)[-1] == b"x"
+    assert stream.append(b"y")
+    stream.gap(1)
+    found = stream.read(reader)
+    assert found[-2:] == [b"y", (131_071, 1, "lost")]
+    assert len(found) == 2 * (65_535 - 10_000) + 3
+
+
 # ---- memory refused ----
 
 
