@@ -29,9 +29,13 @@ try:
     import dns.exception
     import dns.flags
     import dns.message
+    import dns.rdata
     import dns.rdatatype
 except ModuleNotFoundError as error:
     raise missing("dns", error) from None
+
+# Else the first record of each type would be the one whose parser is read from disk, in a handler.
+dns.rdata.load_all_types(disable_dynamic_load=False)
 
 __all__ = ["Exchange", "Malformed", "Message", "exchanges", "messages", "parse"]
 

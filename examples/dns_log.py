@@ -4,6 +4,7 @@ aiomos run examples/dns_log.py -r tests/captures/dns.pcap
 """
 
 import aiomos
+import aiomos.dns  # here, so that no handler waits for it
 
 app = aiomos.App()
 

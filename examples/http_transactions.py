@@ -4,6 +4,7 @@ aiomos run examples/http_transactions.py -r tests/captures/http_demo.pcap
 """
 
 import aiomos
+import aiomos.http  # here, so that no handler waits for it
 
 app = aiomos.App()
 

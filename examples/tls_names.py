@@ -6,6 +6,7 @@ aiomos run examples/tls_names.py -r tests/captures/http_demo.pcap
 import asyncio
 
 import aiomos
+import aiomos.tls
 
 app = aiomos.App()
 
