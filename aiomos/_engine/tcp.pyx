@@ -14,13 +14,13 @@ from aiomos._engine.delivery cimport delivery_acked, delivery_shown
 from aiomos._engine.events cimport (ANOMALY_INVALID_FLAGS, ANOMALY_NO_ACK_FLAG, EVENT_PACKET,
                                     HOOK_RECEIVER, HOOK_SENDER, ORPHAN_CLOSED, VERDICT_ACCEPTED,
                                     VERDICT_REFUSED, VERDICT_REPEATED)
-from aiomos._engine.flow cimport (FLOW_CLOSED, FLOW_DOUBT, FLOW_ESTABLISHED, FLOW_LEARNING,
-                                  FLOW_OPEN, FLOW_PAWS, HALF_ACKING, HALF_FIN, HALF_FIN_DONE,
-                                  HALF_SEEN, HALF_SYNCED, HALF_URGENT, Half)
+from aiomos._engine.flow cimport (FLOW_CLOSED, FLOW_DOUBT, FLOW_ESTABLISHED, FLOW_IN_WHEEL,
+                                  FLOW_LEARNING, FLOW_OPEN, FLOW_PAWS, HALF_ACKING, HALF_FIN,
+                                  HALF_FIN_DONE, HALF_SEEN, HALF_SYNCED, HALF_URGENT, Half)
 from aiomos._engine.handshake cimport (TCP_DONE, another_connection, bad_flags, establish,
                                        first_ack, pick_up, syn_arrives, synack_arrives)
 from aiomos._engine.intrinsics cimport likely, unlikely
-from aiomos._engine.life cimport flow_tell_end
+from aiomos._engine.life cimport flow_tell_end, flow_watch
 from aiomos._engine.limits cimport ACK, FIN, RST, SYN, URG
 from aiomos._engine.receive cimport TEXT_FIN, TEXT_PLAIN, receive_text
 from aiomos._engine.seq cimport seq_gt, seq_le
@@ -84,6 +84,8 @@ cdef void other_arrives(CoreState *cs, Flow *f, Packet *p, int s) noexcept nogil
     """A segment without SYN that is not for the fast path: it ends or begins something."""
     cdef bint timely = True
     if not signature_check(cs, f, p, s):
+        if not f.flags & FLOW_IN_WHEEL:
+            flow_watch(cs, f)            # the flow began with it, and is to end some time
         return
     if f.flags & (FLOW_PAWS | FLOW_LEARNING):
         timely = timestamp_check(cs, f, p, s)

@@ -172,3 +172,15 @@ def test_connection_of_which_one_syn_was_seen_goes_by_that():
 )
 def test_options_that_are_signatures(options, found):
     assert parse_options(options)["signature"] == found
+
+
+@pytest.mark.parametrize("count", [1, 5])
+def test_flow_of_refused_segments_alone_expires(count):
+    driver = driver_of()
+    talk = Talk(driver.input)
+    for _ in range(count):
+        talk.c(b"x", at=0, options=b"\x05\x01" + bytes(38))
+    assert set(driver.anomalies()) == {"malformed_options"}
+    driver.tick(talk.now + 7200 * 10**9)
+    driver.forget()
+    assert driver.usage()["flow_entries"] == 0
