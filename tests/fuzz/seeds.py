@@ -242,6 +242,7 @@ def holes() -> Iterator[tuple[str, Script]]:
         how = bytes([n % 6 | n // 6 << 3])
         yield f"overlaps_{n}", overlaps(Script(AGAIN, more=how).open(numbers=(3, 3)))
         yield f"other_{n}", overlaps(Script(AGAIN, more=how).open(), salts=True)
+        yield f"early_fins_{n}", early_fins(Script(AGAIN, more=how).open())
     yield "acked_unseen", acked_unseen()
     yield "full_store", full_store()
     yield "little_memory", little_memory()
@@ -258,6 +259,16 @@ def overlaps(s: Script, salts: bool = False) -> Script:
             s.salt(length)
         s.segment(0, length, at=-back).segment(0, length, at=-back + 3)
     return s.segment(0, 40, at=-120).segment(1).close_both()
+
+
+def early_fins(s: Script) -> Script:
+    """FINs above a hole, in front of, in, and at the end of bytes there; bytes over all of them."""
+    s.segment(0, 20, at=40)
+    for back in (20, 10, 1, 5, 30, 0):
+        s.segment(0, 0, flags="FA", at=-back).segment(0, 3, at=-back - 1)
+        s.segment(0, 4, flags="FA", at=-back - 4).segment(0, 0, flags="FA", at=-back)
+        s.salt(back).segment(0, 40, at=-back - 20)
+    return s.segment(0, 60, at=-90).segment(1, ack=-20).segment(1).close_both()
 
 
 def acked_unseen() -> Script:
