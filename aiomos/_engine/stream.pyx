@@ -404,7 +404,8 @@ cdef void cursor_attach(Cursor *c, Stream *s, uint64_t position, uint64_t missin
         s.flags &= ~<uint16_t>STREAM_STOPPED
         missing = s.missing
         position = s.base
-    c.position = position
+    # When its place was noted the side was not kept yet: not wanted in that role, or refused memory.
+    c.position = max(position, s.base)
     c.skipped = missing
     c.gaps_passed = s.marks_gone
     c.next = s.cursors
