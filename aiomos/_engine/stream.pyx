@@ -404,7 +404,7 @@ cdef void cursor_attach(Cursor *c, Stream *s, uint64_t position, uint64_t missin
         s.flags &= ~<uint16_t>STREAM_STOPPED
         missing = s.missing
         position = s.base
-    # When its place was noted the side was not kept yet: not wanted in that role, or refused memory.
+    # Its place may have been noted before the side was kept (a role it has since, short memory).
     c.position = max(position, s.base)
     c.skipped = missing
     c.gaps_passed = s.marks_gone
