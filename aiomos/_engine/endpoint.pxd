@@ -19,6 +19,7 @@ cdef class EndpointBase(EndFacts):
     cdef uint8_t on_gap
     cdef uint8_t on_full
     cdef uint8_t touched                # somebody read, peeked or iterated
+    cdef uint8_t wanted                 # kept for this reader at some time, or to be kept
     cdef uint8_t refused                # wanted, but no memory was left to keep it
     cdef uint8_t listed                 # on the pump's list of sides that are full
 

@@ -6,7 +6,7 @@ from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 
 from aiomos._engine import names
 from aiomos._engine.deadline cimport Deadline
-from aiomos._engine.errors import FlowEvicted, FlowReset, FlowTimeout, GapError
+from aiomos._engine.errors import AppError, FlowEvicted, FlowReset, FlowTimeout, GapError
 from aiomos._engine.flow cimport FLOW_CLOSED
 from aiomos._engine.handler cimport ON_GAP_SKIP, ON_GAP_YIELD
 from aiomos._engine.intrinsics cimport likely
@@ -53,6 +53,7 @@ cdef class EndpointBase(EndFacts):
             cursor_detach(&self.cursor)
 
     cdef void attach(self, uint64_t position, uint64_t missing) noexcept:
+        self.wanted = True
         self.refused = self.fl.stream[self.side] == NULL
         if not self.refused:
             cursor_attach(&self.cursor, self.fl.stream[self.side], position, missing)
@@ -119,6 +120,9 @@ cdef class EndpointBase(EndFacts):
             return True
         if self.refused:
             raise FlowEvicted("no memory was left to keep this side")
+        if not self.wanted:
+            raise AppError("this side is not kept for its reader: declare the handler with "
+                           'sides="both" (functions of @app.on read no side)')
         return False
 
     # -- bytes --

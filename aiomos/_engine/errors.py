@@ -9,7 +9,7 @@ what a *flow* tells its handler (traffic is data: the engine never raises for it
     AiomosError
      ├── ConfigError (ValueError)          an argument, an option or a declaration is wrong
      │    ├── FilterError                  does not compile, or asks what a flow cannot tell
-     │    └── AppError                     cannot be imported, or a handler of a wrong kind
+     │    └── AppError                     cannot be imported; a handler of a wrong kind or use
      ├── SourceError (OSError)             a capture or an interface that cannot be opened or read
      ├── FlowError                         what became of the flow that a handler works on
      │    ├── GapError                     bytes are missing here; reading goes on behind them
@@ -99,7 +99,7 @@ class ProtocolError(AiomosError, ValueError):
         self.offset = offset
         self.reason = reason
 
-    def __reduce__(self) -> tuple[type["ProtocolError"], tuple[str, int, str]]:
+    def __reduce__(self) -> tuple[object, ...]:
         return type(self), (self.protocol, self.offset, self.reason)
 
 
