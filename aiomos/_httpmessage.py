@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import AsyncIterator, Callable
-from typing import Generic, Literal, TypeAlias, TypeVar
+from typing import Generic, Literal, Self, TypeAlias, TypeVar
 
 import httptools
 
@@ -241,8 +241,8 @@ class Messages(Generic[M]):
         self.skipped = 0
         self.upgraded = False
 
-    def __aiter__(self) -> AsyncIterator[M]:
-        return self  # type: ignore[return-value]
+    def __aiter__(self) -> Self:
+        return self
 
     async def __anext__(self) -> M | Gap:
         try:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import AsyncIterator
-from typing import NoReturn
+from typing import NoReturn, Self
 
 import attrs
 
@@ -66,8 +65,8 @@ class Transactions:
         """Bytes of client and server between messages, never seen or not understood."""
         return self._requests.skipped, self._responses.skipped
 
-    def __aiter__(self) -> AsyncIterator[Transaction]:
-        return self  # type: ignore[return-value]
+    def __aiter__(self) -> Self:
+        return self
 
     async def __anext__(self) -> Transaction | Gap:
         side = "client"

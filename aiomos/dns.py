@@ -35,7 +35,7 @@ except ModuleNotFoundError as error:
     raise missing("dns", error) from None
 
 # Else the first record of each type would be the one whose parser is read from disk, in a handler.
-dns.rdata.load_all_types(disable_dynamic_load=False)  # type: ignore[no-untyped-call]
+dns.rdata.load_all_types(disable_dynamic_load=False)  # type: ignore[no-untyped-call]  # dnspython's
 
 __all__ = ["Exchange", "Malformed", "Message", "exchanges", "messages", "parse"]
 

@@ -49,7 +49,7 @@ class Alert(ProtocolError):
         self.level = level
         self.description = description
 
-    def __reduce__(self):  # type: ignore[no-untyped-def]
+    def __reduce__(self) -> tuple[object, ...]:
         return type(self), (self.offset, self.level, self.description)
 
 

@@ -29,7 +29,7 @@ import aiomos
 from aiomos import testing
 
 aiohttp = pytest.importorskip("aiohttp", reason="aiohttp is not installed")
-from aiohttp import web  # noqa: E402
+from aiohttp import web  # noqa: E402 - behind the skip above
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 PATIENCE = 60  # real seconds within which a server of the loopback answers

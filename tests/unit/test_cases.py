@@ -9,7 +9,7 @@ import pytest
 
 TESTS = Path(__file__).parents[1]
 sys.path.append(str(TESTS))
-import cases  # noqa: E402
+import cases  # noqa: E402 - found by the line above
 
 CLAIMS = list(cases.claims(TESTS))
 
