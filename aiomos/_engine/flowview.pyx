@@ -82,6 +82,8 @@ cdef class FlowBase:
         cdef EndpointBase other = self.end1 if side else self.end0
         if had.cursor.stream != NULL and other.cursor.stream == NULL:
             other.attach(position, missing)
+        elif had.wanted:                    # it has ended there, so it has here
+            other.wanted = True
 
     cdef void wake_waiters(self) noexcept:
         cdef Parking parking
