@@ -71,6 +71,7 @@ from aiomos.events import (
 if typing.TYPE_CHECKING:
     from aiomos import dns as dns
     from aiomos import http as http
+    from aiomos import rss as rss
     from aiomos import ssh as ssh
     from aiomos import tls as tls
 
@@ -136,11 +137,11 @@ __all__ = [
     "run",
 ]
 
-#: Protocol readers, imported when somebody asks for them: they bring parsers of their own.
-_READERS = frozenset({"dns", "http", "ssh", "tls"})
+#: Imported when somebody asks for them: most programs never do, and some bring parsers.
+_LATER = frozenset({"dns", "http", "rss", "ssh", "tls"})
 
 
 def __getattr__(name: str) -> types.ModuleType:
-    if name in _READERS:
+    if name in _LATER:
         return importlib.import_module(f"{__name__}.{name}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

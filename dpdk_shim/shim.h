@@ -44,7 +44,13 @@ enum aio_result {
     AIO_ECORRUPT = -8     /* a record that cannot be right; nothing after it is readable */
 };
 
-enum aio_direction { AIO_DIR_UNKNOWN = 0, AIO_DIR_IN = 1, AIO_DIR_OUT = 2 };
+enum aio_direction {
+    AIO_DIR_UNKNOWN = 0,
+    AIO_DIR_IN = 1,
+    AIO_DIR_OUT = 2,
+    AIO_DIR_REJOINED = 4 /* besides one of these: not off the wire, but put together of
+                            fragments by another worker, which has counted those */
+};
 
 /* What is known of a layer's checksum before anybody computed it. */
 enum aio_checksum {

@@ -11,6 +11,7 @@ from aiomos._engine.flowtable cimport FlowName
 from aiomos._engine.shim cimport AIO_BURST_MAX, aio_frame
 from aiomos._engine.state cimport CoreState
 from aiomos._engine.wire cimport Packet
+from aiomos._engine.workers cimport Workers, hand_fn
 
 cdef class Core:
     cdef CoreState *state
@@ -18,6 +19,9 @@ cdef class Core:
     cdef object keep          # what hook and match contexts point into
     cdef object events        # the event bridge, for views to subscribe through; None: no run
 
+    # Before traffic, instead of share(): others' frames are handed to them (workers.pxd).
+    cdef int hand_over(self, hand_fn function, void *context, int mine, int count) except -1
+    cdef Workers *_share(self, int mine, int count) except? NULL
     # Before traffic: how handler number so-and-so wants bytes kept (targets.pxd); what of urgent
     # ones, as UrgentPolicy + 1, or 0: as the option says.
     cdef void ask(self, int handler, uint8_t policy, bint by_prefix) noexcept

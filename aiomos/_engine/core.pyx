@@ -6,10 +6,12 @@ import ipaddress
 import os
 
 from aiomos._engine import names
+from aiomos._engine.errors import ConfigError
 from aiomos._engine.admit cimport packet_is_first, packet_is_sound
 from aiomos._engine.closing cimport tcp_close, tcp_timer
 from aiomos._engine.copies cimport copies_free, copies_init
-from aiomos._engine.defrag cimport defrag_clear, defrag_expire, defrag_free, defrag_init
+from aiomos._engine.defrag cimport (Defrag, defrag_clear, defrag_expire, defrag_free,
+                                    defrag_init)
 from aiomos._engine.events cimport ORPHAN_NO_FLOW, ORPHAN_TABLE_FULL
 from aiomos._engine.extra cimport extra_drop, extra_free, extra_init
 from aiomos._engine.flow cimport (FLOW_CLIENT_LOW, FLOW_CLOSED, FLOW_STATS, FLOW_UNLINKED, Flow,
@@ -27,7 +29,9 @@ from aiomos._engine.options import check_options
 from aiomos._engine.overlap cimport URGENT_SHIFT
 from aiomos._engine.pool cimport pool_clear, pool_held, pool_init
 from aiomos._engine.shed cimport shed_admit, shed_relieve
-from aiomos._engine.shim cimport aio_frame_copy
+from aiomos._engine.rss cimport RSS_TABLE
+from aiomos._engine.share cimport share_admits, share_init, share_keeps
+from aiomos._engine.shim cimport AIO_DIR_REJOINED, aio_frame_copy
 from aiomos._engine.state cimport (C_LOW_TTL, C_TCP_NO_FLOW, CHECK_COPIES, CHECK_SUMS, HOOK_PACKET,
                                    CoreConfig, hook_fn, records_full)
 from aiomos._engine.stats cimport stats_close, stats_packet
@@ -40,6 +44,7 @@ from aiomos._engine.timers cimport wheel_init, wheel_pop, wheel_start, wheel_tim
 from aiomos._engine.udp cimport udp_arrives, udp_timer
 from aiomos._engine.wire cimport (WIRE_FRAGMENT, WIRE_NEED_LINEAR,
                                   WIRE_UDP, wire_decode)
+from aiomos._engine.workers cimport Workers, hand_fn
 
 cdef enum:
     SPARE_FLOWS = 1024        # entries for what ends and begins in one burst
@@ -138,6 +143,41 @@ cdef class Core:
             t.prefixes[i].policy = policy
         t.n_prefixes = <uint32_t>len(prefixes)
 
+    def share(self, mine, count):
+        """Takes the flows of one worker of so many, all of whom see every frame."""
+        cdef Workers *workers = self._share(mine, count)
+        cdef Defrag *here = &self.state.defrag
+        if workers == NULL:
+            return
+        workers.others.policy = here.policy
+        workers.others.patience = here.patience
+        workers.others.budget = here.budget
+        workers.others.most = here.most
+        workers.others.seed = here.seed
+        if defrag_init(&workers.others, &self.state.pool) != 0:
+            raise MemoryError
+
+    cdef int hand_over(self, hand_fn function, void *context, int mine, int count) except -1:
+        """The same where each frame comes to one worker: others' frames are given to them."""
+        cdef Workers *workers = self._share(mine, count)
+        if workers != NULL:
+            workers.hand_over = function
+            workers.context = context
+        return 0
+
+    cdef Workers *_share(self, int mine, int count) except? NULL:
+        if not 0 <= mine < count <= RSS_TABLE:
+            raise ConfigError(f"worker {mine} of {count}: there are 1 to {RSS_TABLE}")
+        if self.state.workers != NULL:
+            raise ConfigError("whose frames are whose has been said before")
+        if count == 1:
+            return NULL
+        self.state.workers = <Workers *>calloc(1, sizeof(Workers))
+        if self.state.workers == NULL:
+            raise MemoryError
+        share_init(self.state.workers, mine, count)
+        return self.state.workers
+
     cdef void ask(self, int handler, uint8_t policy, bint by_prefix) noexcept:
         cdef Targets *t = &self.state.targets
         cdef uint8_t urgent = policy >> URGENT_SHIFT
@@ -180,11 +220,14 @@ cdef class Core:
             extra_free(&self.state.extras)
             table_free(&self.state.table)
             defrag_free(&self.state.defrag)
+            if self.state.workers != NULL:
+                defrag_free(&self.state.workers.others)
             copies_free(&self.state.copies)
             sums_free(&self.state.sums)
             pool_clear(&self.state.pool)
             free(self.state.scratch)
             free(self.state.targets.prefixes)
+            free(self.state.workers)
         free(self.state)
         free(self.packets)
         free(self.closing)
@@ -219,17 +262,20 @@ cdef class Core:
         cs.now = now
         cs.stamp = p.frame.time_ns
         cs.packet = p
-        cs.frames += 1
-        cs.bytes += p.frame.cap_len
         if unlikely(p.status == WIRE_NEED_LINEAR):
             linearise(cs, p)
+        if unlikely(cs.workers != NULL) and not is_mine(cs, p):
+            cs.packet = NULL
+            return
+        cs.frames += 1
+        cs.bytes += p.frame.cap_len
         if unlikely(cs.checks):
             if not packet_is_first(cs, p, key_scope(cs, p)):
                 cs.packet = NULL
                 return
             sound = packet_is_sound(cs, p)
         cs.by_status[p.status] += 1
-        if unlikely(hook != NULL):
+        if unlikely(hook != NULL) and not p.frame.direction & AIO_DIR_REJOINED:
             hook(cs.hook_contexts[HOOK_PACKET], NULL, p, 0)
         if unlikely(p.status > WIRE_UDP) and sound:
             sound = no_segment(cs, p)
@@ -244,6 +290,8 @@ cdef class Core:
         if cs.wheel.armed == 0:
             wheel_start(&cs.wheel, now)
         defrag_expire(&cs.defrag, now)
+        if unlikely(cs.workers != NULL):
+            defrag_expire(&cs.workers.others, now)
         while cs.wheel.next_ns <= now:
             if records_full(cs):
                 return False
@@ -380,15 +428,42 @@ cdef void linearise(CoreState *cs, Packet *p) noexcept nogil:
 cdef bint no_segment(CoreState *cs, Packet *p) noexcept nogil:
     """What is none by itself: fragments, which may make one whole, and everything else.
     False: what was put together has a wrong checksum."""
+    if put_together(cs, &cs.defrag, p) and cs.workers != NULL and not share_keeps(cs, p):
+        return False
+    return no_fragment(cs, p)
+
+
+cdef bint put_together(CoreState *cs, Defrag *d, Packet *p) noexcept nogil:
+    """Whether a fragment made a datagram whole, which is the packet now."""
     cdef int depth = 0
     while (p.status == WIRE_FRAGMENT and depth < FRAGMENT_DEPTH
-           and fragment_arrives(cs, p, key_scope(cs, p))):
+           and fragment_arrives(cs, d, p, key_scope(cs, p))):
         depth += 1
+    return depth > 0
+
+
+cdef bint no_fragment(CoreState *cs, Packet *p) noexcept nogil:
     if p.status <= WIRE_UDP:
         flow_key(p, &cs.table.seed, key_scope(cs, p))
         return packet_is_sound(cs, p)
     stray_packet(cs, p)
     return True
+
+
+cdef bint is_mine(CoreState *cs, Packet *p) noexcept nogil:
+    """Whether a packet is this worker's. Where each sees every frame, the last fragment of
+    another's may bring a datagram that is."""
+    cdef uint32_t wanted = cs.wanted
+    cdef bint whole
+    if share_admits(cs, p):
+        return True
+    if p.status == WIRE_FRAGMENT and cs.workers.hand_over == NULL:
+        cs.wanted = 0                       # it is not this worker that tells of it
+        whole = put_together(cs, &cs.workers.others, p)
+        cs.wanted = wanted
+        if whole and share_keeps(cs, p) and no_fragment(cs, p) and p.status <= WIRE_UDP:
+            flow_arrives(cs, p)
+    return False
 
 
 cdef inline int end_of(const Flow *f, const Packet *p) noexcept nogil:

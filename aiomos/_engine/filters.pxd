@@ -34,7 +34,7 @@ cdef inline bint code_match(const Code *code, uint8_t direction, const uint8_t *
         # Who asks for a direction gets no frame that has none.
         if direction == AIO_DIR_UNKNOWN:
             return False
-        if direction == AIO_DIR_OUT:
+        if direction & AIO_DIR_OUT:
             insns = code.outgoing
     return bpf_filter(insns, data, wire_len, cap_len) != 0
 

@@ -20,15 +20,15 @@ cdef enum:
     LINK_RAW = 101
 
 
-cdef bint fragment_arrives(CoreState *cs, Packet *p, uint64_t tag) noexcept nogil:
+cdef bint fragment_arrives(CoreState *cs, Defrag *d, Packet *p, uint64_t tag) noexcept nogil:
     cdef Datagram *g = NULL
     cdef uint32_t notes = 0
-    cdef int result = defrag_add(&cs.defrag, p, tag, cs.now, &notes, &g)
+    cdef int result = defrag_add(d, p, tag, cs.now, &notes, &g)
     if notes:
         tell(cs, p, notes)
     if result != DEFRAG_WHOLE:
         return False
-    rebuild(cs, p, g)
+    rebuild(cs, d, p, g)
     return True
 
 
@@ -55,7 +55,7 @@ cdef void tell(CoreState *cs, const Packet *p, uint32_t notes) noexcept nogil:
 # ---- the datagram -----------------------------------------------------------------------
 
 
-cdef void rebuild(CoreState *cs, Packet *p, Datagram *g) noexcept nogil:
+cdef void rebuild(CoreState *cs, Defrag *d, Packet *p, Datagram *g) noexcept nogil:
     """Layers in front of the last fragment, then the datagram, in one contiguous frame."""
     cdef const uint8_t *base = p.frame.data
     cdef uint32_t front, captured, size = defrag_size(g)
@@ -71,7 +71,7 @@ cdef void rebuild(CoreState *cs, Packet *p, Datagram *g) noexcept nogil:
     memmove(cs.scratch, base, front)
     if p.link != NULL:
         p.link = cs.scratch + (p.link - base)
-    captured = defrag_rebuild(&cs.defrag, g, cs.scratch + front)
+    captured = defrag_rebuild(d, g, cs.scratch + front)
     cs.rebuilt.data = cs.scratch
     cs.rebuilt.next = NULL
     cs.rebuilt.owner = NULL             # nobody's to retain or to send

@@ -16,24 +16,14 @@ from aiomos._engine.state cimport C_ICMP_ERRORS, C_MEMORY, event_raise
 
 cdef enum:
     QUOTE_AT = 8              # behind the header of the error
-    QUOTE_MAX = 192           # as much as is looked at: headers of 8, 40 and 128, and 16
     MAX_EXTENSIONS = 8
-
-# What an error says and what it quotes.
-cdef struct Quote:
-    uint8_t raw[QUOTE_MAX]
-    uint32_t length
-    uint32_t off              # of the transport header that is quoted
 
 
 cdef bint icmp_arrives(CoreState *cs, Packet *p) noexcept nogil:
     cdef Quote q
     cdef Packet quoted
     cdef Flow *f
-    # Offsets in a contiguous copy of a frame are those of the frame.
-    q.length = aio_frame_copy(p.frame, p.payload_off, min(p.payload_cap, <uint32_t>QUOTE_MAX),
-                              q.raw)
-    if not is_error(p, &q) or not read_quote(p, &q, &quoted):
+    if not icmp_quoted(p, &q, &quoted):
         return False
     flow_key(&quoted, &cs.table.seed,
              flow_scope(p, &cs.table.seed, cs.config.key_scope) if cs.config.key_scope else 0)
@@ -42,6 +32,15 @@ cdef bint icmp_arrives(CoreState *cs, Packet *p) noexcept nogil:
         return False
     error_of(cs, f, &quoted, &q)
     return True
+
+
+cdef bint icmp_quoted(const Packet *p, Quote *q, Packet *quoted) noexcept nogil:
+    if p.protocol != PROTO_ICMP and p.protocol != PROTO_ICMP6:
+        return False
+    # Offsets in a contiguous copy of a frame are those of the frame.
+    q.length = aio_frame_copy(p.frame, p.payload_off, min(p.payload_cap, <uint32_t>QUOTE_MAX),
+                              q.raw)
+    return is_error(p, q) and read_quote(p, q, quoted)
 
 
 cdef inline bint is_error(const Packet *p, const Quote *q) noexcept nogil:

@@ -46,6 +46,10 @@ COUNTERS = (
     "duplicates",
     "shed_fragment_bytes",
     "tcp_signature",
+    "other_workers",
+    "wrong_core",
+    "wrong_core_lost",
+    "rejoined",
 )
 
 #: Of reassembly (defrag.pxd).

@@ -30,6 +30,7 @@ cdef extern from "shim.h" nogil:
         AIO_DIR_UNKNOWN
         AIO_DIR_IN
         AIO_DIR_OUT
+        AIO_DIR_REJOINED
 
     enum aio_checksum:
         AIO_CSUM_UNKNOWN

@@ -21,6 +21,7 @@ from aiomos._engine.sums cimport Sums
 from aiomos._engine.targets cimport Targets
 from aiomos._engine.timers cimport Wheel
 from aiomos._engine.wire cimport WIRE_STATUSES, Packet
+from aiomos._engine.workers cimport Workers
 
 # RecordKind
 cdef enum:
@@ -110,7 +111,11 @@ cdef enum:
     C_DUPLICATES = 42         # copies of a packet taken a moment ago (option dedup)
     C_SHED_FRAGMENTS = 43     # bytes of datagrams that were not whole given up, memory being short
     C_TCP_SIGNATURE = 44      # signed segments of a connection that is not, or the reverse
-    COUNTERS = 45
+    C_OTHERS = 45             # frames that other workers take, each of which sees the whole file
+    C_WRONG_CORE = 46         # frames of other workers' flows that came here: handed over
+    C_WRONG_CORE_LOST = 47    # the same: their worker's ring was full
+    C_REJOINED = 48           # datagrams put together here for other workers
+    COUNTERS = 49
 
 # CoreState.checks (admit.pxd)
 cdef enum:
@@ -191,6 +196,7 @@ cdef struct CoreState:
     Defrag defrag
     Copies copies
     Sums sums
+    Workers *workers          # they share the traffic (share.pxd); NULL: it is all this core's
     aio_frame rebuilt         # a datagram put together of fragments, in scratch
 
 # Appends a record; the caller of the protocol modules made sure that there is room.

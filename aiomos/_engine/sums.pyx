@@ -26,7 +26,7 @@ cdef void sums_free(Sums *s) noexcept nogil:
 
 
 cdef int sums_judge(Sums *s, const Packet *p) noexcept nogil:
-    if s.not_own and p.frame.direction == AIO_DIR_OUT:
+    if s.not_own and p.frame.direction & AIO_DIR_OUT:
         return SUM_RIGHT
     if p.ip_version == 4 and not header_right(p):
         return SUM_WRONG_IP

@@ -27,10 +27,10 @@ ENGINE_LAYERS: dict[str, str] = {
     "leaves": "seq overlap be checksum walk limits intrinsics newobject shim bpf flowprobe errors names"
     " options",
     "storage": "links tunnels udptunnels wire tcpopt pool stream flow flowstats timers flowkey clock"
-    " filtertext filterproof",
-    "tables": "flowscope extra flowtable assembler targets defrag copies sums filters events",
+    " filtertext filterproof rss",
+    "tables": "flowscope extra flowtable assembler targets defrag copies sums filters events workers",
     "protocol": "state stats life icmp strays shed fragments admit repeats delivery receive urgent"
-    " signatures checks closing offers direction handshake tcp udp flowfilters",
+    " signatures checks closing offers direction handshake tcp udp share flowfilters",
     "core": "core",
     "bridge": "source probe taskface taskqueue task reading deadline packet statsview handler facts endpoint flowview"
     " faults packethooks overlimit feed eventmake eventqueue eventrun subscription eventbridge pump",
@@ -40,13 +40,14 @@ ENGINE_LAYERS: dict[str, str] = {
 PYTHON_LAYERS: dict[str, str] = {
     "vocabulary": "_verdicts events _options _tunnel _kinds _functions",
     "objects": "_stats _community_id _separators _reader _endpoint _eventstream _messages _scope"
-    " _flow _packet _summary _progress",
+    " _flow _packet _summary _progress rss",
     "protocol readers": "_optional _streaming _httphead _httpbody _httpmessage _httppair http"
     " _tlsfingerprint _tlshello tls dns ssh",
     "declarations": "_rules _app _mount _inflight _replay_loop",
     "runner": "_collector _reports _stalls _live _drivers _runner _loader flows",
+    "processes": "_launch _control _metrics _output _sources _worker _supervisor _deployment",
     "public names": "__init__",
-    "command line": "cli __main__",
+    "command line": "_command cli __main__",
     "testing": "testing.frames testing._ends testing._impair testing._result testing._script"
     " testing._tcp testing._udp testing._traffic testing._observed testing._run testing._stepped"
     " testing._leaks testing.__init__ testing.plugin",

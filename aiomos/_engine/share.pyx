@@ -1,0 +1,62 @@
+"""Whose packet is it?"""
+from libc.stdint cimport uint8_t, uint16_t, uint32_t
+
+from aiomos._engine.icmp cimport Quote, icmp_quoted
+from aiomos._engine.intrinsics cimport likely
+from aiomos._engine.rss cimport RSS_TABLE, rss_of_flow, rss_of_pair
+from aiomos._engine.shim cimport AIO_DIR_REJOINED, aio_frame
+from aiomos._engine.state cimport C_OTHERS, C_REJOINED, C_WRONG_CORE, C_WRONG_CORE_LOST
+from aiomos._engine.wire cimport WIRE_FRAGMENT, WIRE_OTHER, WIRE_UDP
+
+
+cdef void share_init(Workers *workers, uint32_t mine, uint32_t count) noexcept nogil:
+    cdef uint32_t i
+    workers.mine = mine
+    workers.count = count
+    for i in range(RSS_TABLE):
+        workers.owners[i] = <uint8_t>(i % count)
+
+
+cdef uint32_t share_owner(const Workers *workers, const Packet *p) noexcept nogil:
+    cdef uint16_t hash
+    cdef Packet quoted
+    cdef Quote q
+    if likely(p.status <= WIRE_UDP):
+        hash = rss_of_flow(p)
+    elif p.status == WIRE_OTHER and icmp_quoted(p, &q, &quoted):
+        hash = rss_of_flow(&quoted)
+    elif p.status <= WIRE_FRAGMENT or p.status == WIRE_OTHER:
+        hash = rss_of_pair(p)
+    else:
+        return 0
+    return workers.owners[hash % RSS_TABLE]
+
+
+cdef bint share_admits(CoreState *cs, const Packet *p) noexcept nogil:
+    cdef const Workers *workers = cs.workers
+    cdef uint32_t owner = share_owner(workers, p)
+    if owner == workers.mine:
+        return True
+    if workers.hand_over == NULL:
+        cs.counters[C_OTHERS] += 1
+        return False
+    cs.counters[C_WRONG_CORE] += 1
+    hand_over(cs, owner, p.frame)
+    return False
+
+
+cdef bint share_keeps(CoreState *cs, const Packet *p) noexcept nogil:
+    cdef const Workers *workers = cs.workers
+    cdef uint32_t owner = share_owner(workers, p)
+    if owner == workers.mine:
+        return True
+    if workers.hand_over != NULL:         # else its owner has put it together too
+        cs.counters[C_REJOINED] += 1
+        cs.rebuilt.direction |= AIO_DIR_REJOINED
+        hand_over(cs, owner, p.frame)
+    return False
+
+
+cdef void hand_over(CoreState *cs, uint32_t owner, const aio_frame *frame) noexcept nogil:
+    if cs.workers.hand_over(cs.workers.context, owner, frame) < 0:
+        cs.counters[C_WRONG_CORE_LOST] += 1
