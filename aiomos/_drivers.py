@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -18,6 +19,8 @@ from aiomos._rules import EveryRule
 log = logging.getLogger("aiomos")
 
 IDLE_POLL = 0.002  # seconds between looks at a live source that has no descriptor
+LINGER_POLL = 0.01  # seconds between looks whether handlers have ended
+HEARTBEAT = 0.02  # seconds that engine time may stay behind while handlers wait and nothing comes
 
 
 class Driver:
@@ -65,16 +68,37 @@ class Driver:
     async def until_end(self) -> None:
         raise NotImplementedError
 
+    async def _close_flows(self) -> None:
+        """From a callback of the loop: inside a task, no flow task could be stepped."""
+        closed = self.loop.create_future()
+
+        def close() -> None:
+            self.pump.close_flows(names.CLOSE_REASONS.index("SHUTDOWN"))
+            closed.set_result(None)
+
+        self.loop.call_soon(close)
+        await closed
+
     async def linger(self, alive: Callable[[], int]) -> None:
         """Up to linger seconds for handlers to end by themselves."""
         deadline = self.loop.time() + self.linger_seconds
         while alive() and (left := deadline - self.loop.time()) > 0:
-            await asyncio.sleep(min(left, 0.01))
+            self._lingering()
+            await asyncio.sleep(min(left, LINGER_POLL))
+
+    def _lingering(self) -> None:
+        """Once in a while during linger()."""
 
 
 def driver_of(
-    pump: Pump, loop: asyncio.AbstractEventLoop, stop: asyncio.Event, linger: float
+    pump: Pump,
+    loop: asyncio.AbstractEventLoop,
+    stop: asyncio.Event,
+    linger: float,
+    busy_poll: bool = False,
 ) -> Driver:
+    if pump.source.live:
+        return Live(pump, loop, stop, linger, busy_poll)
     if isinstance(loop, ReplayLoop):
         return Replaying(pump, loop, stop, linger)
     return Attached(pump, loop, stop, linger)
@@ -115,17 +139,6 @@ class Replaying(Driver):
                 task.cancel()
         if not self._end.is_set():
             await self._close_flows()
-
-    async def _close_flows(self) -> None:
-        """From a callback of the loop: inside a task, no flow task could be stepped."""
-        closed = self.loop.create_future()
-
-        def close() -> None:
-            self.pump.close_flows(names.CLOSE_REASONS.index("SHUTDOWN"))
-            closed.set_result(None)
-
-        self.loop.call_soon(close)
-        await closed
 
 
 class Attached(Driver):
@@ -208,3 +221,119 @@ class Attached(Driver):
     async def until_end(self) -> None:
         self._timer = self.loop.call_soon(self._turn)  # behind the first step of the tickers
         await self._end
+
+
+class Live(Driver):
+    """On any loop, with frames that come when they come: sleeps until some do, or a timer is due.
+
+    Engine time is that of the frames and, between them, of the machine's clock, by which they are
+    stamped. A burst is followed by one iteration of the loop (semantics.md 1).
+    """
+
+    def __init__(
+        self,
+        pump: Pump,
+        loop: asyncio.AbstractEventLoop,
+        stop: asyncio.Event,
+        linger: float,
+        busy_poll: bool,
+    ) -> None:
+        super().__init__(pump, loop, stop, linger)
+        self._busy_poll = busy_poll
+        self._end: asyncio.Future[None] = loop.create_future()
+        self._soon: asyncio.Handle | None = None  # the next look, if it does not wait
+        self._timer: asyncio.TimerHandle | None = None  # ... or the latest time of it
+        self._fd = pump.source.fileno()
+        self._idle()
+
+    def close(self) -> None:
+        super().close()
+        self._pause()
+
+    def _pause(self) -> None:
+        """No look any more."""
+        for handle in (self._soon, self._timer):
+            if handle is not None:
+                handle.cancel()
+        self._soon = self._timer = None
+        if self._fd >= 0:
+            self.loop.remove_reader(self._fd)
+            self._fd = -1
+
+    def now(self) -> float:
+        return self.loop.time()
+
+    async def sleep_until(self, when: float) -> None:
+        await asyncio.sleep(when - self.loop.time())
+
+    async def until_end(self) -> None:
+        if self._fd >= 0:
+            self.loop.add_reader(self._fd, self._readable)
+        self._look_soon()
+        stopped = self.loop.create_task(self.stop.wait())
+        ends: list[asyncio.Future[Any]] = [self._end, stopped]
+        try:
+            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            stopped.cancel()
+            self._pause()
+        if self._end.done():
+            self._end.result()
+        await self._close_flows()
+
+    def _lingering(self) -> None:
+        self._runnable()
+
+    # ---- a look ------------------------------------------------------------------------------
+
+    def _readable(self) -> None:
+        if self._soon is None:
+            self._look()
+
+    def _look_soon(self) -> None:
+        if self._soon is None and not self._end.done():
+            self._soon = self.loop.call_soon(self._look)
+
+    def _runnable(self) -> None:
+        """A handler was woken by something else than traffic."""
+        self.loop.call_soon(self._idle_and_step)
+
+    def _idle_and_step(self) -> None:
+        if self._soon is None:  # else time goes on with the frames
+            self._idle()
+        self.pump.step_tasks()
+
+    def _look(self) -> None:
+        """One cycle; then at once another, or none until something comes."""
+        self._soon = None
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        try:
+            came_to = self.pump.turn()
+            if came_to == Cycle.CYCLE_END:
+                self._end.set_result(None)
+            elif came_to != Cycle.CYCLE_EMPTY:
+                self._look_soon()
+            else:
+                self._wait(self._idle())
+        except BaseException as error:
+            if not self._end.done():
+                self._end.set_exception(error)
+
+    def _idle(self) -> float | None:
+        """Moves engine time on; seconds until something is due, None: nothing is."""
+        due_ns = self.pump.idle_until(time.time_ns())
+        return None if due_ns is None else due_ns / 1e9
+
+    def _wait(self, seconds: float | None) -> None:
+        if self._busy_poll:
+            self._look_soon()
+            return
+        waits = [] if seconds is None else [seconds]
+        if self._fd < 0:
+            waits.append(IDLE_POLL)
+        elif self.pump.queue.alive:
+            waits.append(HEARTBEAT)
+        if waits:
+            self._timer = self.loop.call_later(min(waits), self._look)

@@ -53,6 +53,9 @@ Tasks: TypeAlias = Literal["engine", "asyncio"]
 
 _CANCEL_ROUNDS = 100
 
+#: Steps of handlers between two bursts of a live source (semantics.md 1).
+LIVE_BUDGET = 4096
+
 
 class Engine:
     """One core's engine on the loop that is running.
@@ -67,9 +70,11 @@ class Engine:
         tasks: ``"engine"`` steps handlers itself; ``"asyncio"`` makes ordinary tasks of them.
         linger: seconds that handlers get after the end of the traffic.
         burst: most frames taken at once, 1 to 64.
-        budget: most steps of handlers between two bursts; None: as many as there are.
+        budget: most steps of handlers between two bursts; None: 4096 live, and as many as there
+            are in a replay.
         stall: seconds after which a handler that has not given the core back is named in a
             warning, with the line that it is at; None or 0: never.
+        busy_poll: never sleep while a live source has nothing, but ask again at once.
         options: engine limits and timeouts, see :data:`aiomos._engine.options.DEFAULTS`.
 
     Raises:
@@ -94,6 +99,7 @@ class Engine:
         burst: int = 64,
         budget: int | None = None,
         stall: float | None = 0.1,
+        busy_poll: bool = False,
         **options: Any,
     ) -> None:
         if tasks not in ("engine", "asyncio"):
@@ -115,7 +121,8 @@ class Engine:
         self._tasks = tasks
         self._linger = linger
         self._burst = burst
-        self._budget = budget
+        self._budget = LIVE_BUDGET if budget is None and self.source.live else budget
+        self._busy_poll = busy_poll
         self._stall = stall
         self._stalls: StallDetector | None = None
         self._pump: Pump | None = None
@@ -124,6 +131,8 @@ class Engine:
         self._stop: asyncio.Event | None = None
         self._driver: Driver | None = None
         self.loop: asyncio.AbstractEventLoop | None = None  # that it serves on
+        self.number = 0  # of this worker among others
+        self.on_start: Callable[[], None] | None = None  # called when serving has begun
 
     async def __aenter__(self) -> Self:
         return self
@@ -166,6 +175,8 @@ class Engine:
                 self._stalls = stack.enter_context(StallDetector(pump.queue, self._stall))
             tickers = [driver.ticker(rule) for rule in wanted.every_rules]
             stack.push_async_callback(_cancel_all, tickers)
+            if self.on_start is not None:
+                self.on_start()
             try:
                 await driver.until_end()
                 await driver.linger(self._alive)
@@ -203,6 +214,11 @@ class Engine:
                 return
             await asyncio.sleep(0)
         log.warning("%d handlers go on after they were cancelled: abandoned", self._alive())
+
+    @property
+    def pump(self) -> Pump | None:
+        """What moves the frames; None before :meth:`serve`."""
+        return self._pump
 
     def flow_tasks(self) -> list[asyncio.Task[Any]]:
         """Tasks of handlers that have not ended, those of flows in order of birth."""
@@ -258,7 +274,7 @@ class Engine:
     def _make_driver(
         self, pump: Pump, loop: asyncio.AbstractEventLoop, stop: asyncio.Event
     ) -> Driver:
-        return driver_of(pump, loop, stop, self._linger)
+        return driver_of(pump, loop, stop, self._linger, self._busy_poll)
 
     def _report(self, flow: Flow | None, error: BaseException, name: str) -> None:
         report_failure(flow, error, name)
@@ -288,9 +304,12 @@ class Engine:
         loop = pump.queue.loop
         replay = loop.stats if isinstance(loop, ReplayLoop) else None
         counters = self.core.counters()
+        elsewhere = counters["other_workers"]
+        if elsewhere and self.number:  # the same frames and stamps, told by the first worker
+            counters |= {"clock_jumps": 0, "clock_steps_back": 0}
         return Summary(
-            received=pump.received,
-            filtered=pump.filtered,
+            received=pump.received - elsewhere,
+            filtered=0 if elsewhere and self.number else pump.filtered,
             processed=counters["frames"],
             dropped=stats.dropped_nic + stats.dropped_kernel + stats.dropped_pool,
             counters=counters,
@@ -373,7 +392,10 @@ def run(
     _stopper: _Stopper | None = None,
     **options: Any,
 ) -> Summary:
-    """Replay captures through an app, on capture time, and say what it came to.
+    """Run an app over captures or a live source, and say what it came to.
+
+    Captures are replayed on capture time, on the project's own loop; a live source
+    (:func:`open_interface`) is served on uvloop until :meth:`Engine.stop`, SIGINT or SIGTERM.
 
     ``options`` are those of :class:`Engine`. SIGINT and SIGTERM end the replay in order when
     called in the main thread; a second SIGINT ends it at once.
@@ -382,23 +404,28 @@ def run(
         SourceError: a capture cannot be opened.
         FilterError: an expression does not compile.
     """
-    with patient_collector():
-        return _run(as_app(app), source, io_patience, _stopper, options)
-
-
-def _run(
-    app: App,
-    source: Source | Path | Sequence[Path],
-    io_patience: float,
-    stopper: _Stopper | None,
-    options: dict[str, Any],
-) -> Summary:
     engine = Engine(source, **options)
     try:
-        with asyncio.Runner(loop_factory=lambda: ReplayLoop(io_patience=io_patience)) as runner:
-            return runner.run(_serve_with_signals(engine, app, stopper))
+        return serve_on_own_loop(engine, as_app(app), io_patience, _stopper)
     finally:
         engine.close()
+
+
+def serve_on_own_loop(
+    engine: Engine, app: App, io_patience: float = 5.0, stopper: _Stopper | None = None
+) -> Summary:
+    """Serves on a loop made for it: the replay loop, or uvloop for a live source."""
+    live = engine.source.live
+
+    def new_loop() -> asyncio.AbstractEventLoop:
+        if not live:
+            return ReplayLoop(io_patience=io_patience)
+        import uvloop  # a replay starts sooner without it
+
+        return uvloop.new_event_loop()
+
+    with patient_collector(), asyncio.Runner(loop_factory=new_loop) as runner:
+        return runner.run(_serve_with_signals(engine, app, stopper))
 
 
 async def _serve_with_signals(engine: Engine, app: App, stopper: _Stopper | None) -> Summary:

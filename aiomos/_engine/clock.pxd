@@ -14,3 +14,5 @@ cdef struct Clock:
 cdef bint clock_needs_next(const Clock *c, int64_t stamp) noexcept nogil
 # Takes a stamp; next_stamp is that of the frame after it, or the same stamp when none comes.
 cdef int64_t clock_step(Clock *c, int64_t stamp, int64_t next_stamp) noexcept nogil
+# No frame has come: the machine's own clock, by which a live source stamps, says so much.
+cdef int64_t clock_idle(Clock *c, int64_t wall) noexcept nogil

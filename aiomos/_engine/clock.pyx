@@ -34,3 +34,18 @@ cdef int64_t clock_step(Clock *c, int64_t stamp, int64_t next_stamp) noexcept no
 
 cdef inline bint taken_back(int64_t stamp, int64_t next_stamp, int64_t moved) noexcept nogil:
     return next_stamp < stamp and <uint64_t>stamp - <uint64_t>next_stamp > <uint64_t>moved // 2
+
+
+cdef int64_t clock_idle(Clock *c, int64_t wall) noexcept nogil:
+    """The last stamp stays: a frame may still come that was stamped a moment before `wall`."""
+    if not c.started:
+        c.started = True
+        c.last_stamp = wall
+        c.now = wall
+    elif wall + c.offset < c.now - HOUR:    # the machine's clock was set back
+        c.jumps += 1
+        c.now += JUMP_STEP
+        c.offset = c.now - wall
+        c.last_stamp = wall
+    c.now = max(c.now, wall + c.offset)
+    return c.now

@@ -3,7 +3,10 @@ from libc.stdlib cimport calloc, free
 
 from aiomos._engine.clock cimport Clock, clock_needs_next, clock_step
 from aiomos._engine.intrinsics cimport likely, unlikely
-from aiomos._engine.shim cimport AIO_CAP_RING, AIO_NO_TIME, aio_source
+from aiomos._engine.shim cimport AIO_CAP_LIVE, AIO_CAP_RING, AIO_NO_TIME, aio_source
+
+cdef enum:
+    MOST_LOOKS = 16           # bursts of a live source without a frame that passes the filter
 
 
 cdef class Feed:
@@ -48,9 +51,14 @@ cdef class Feed:
         return True
 
     cdef int read_batch(self, Batch *batch) except -2:
-        """Frames that passed the filter into an empty batch; their number, 0: none now."""
-        cdef int n
-        while not self.ended:
+        """Frames that passed the filter into an empty batch; their number, 0: none now.
+
+        Live, what nobody wants must not keep the loop from its turn.
+        """
+        cdef aio_source *src = self.source.src
+        cdef int n, looks = 0
+        while not self.ended and looks < MOST_LOOKS:
+            looks += 1
             n = self.source.burst(batch.frames, self.burst_size)
             if n < 0:
                 self.ended = True
@@ -64,6 +72,8 @@ cdef class Feed:
                 self.received += n
             if batch.count:
                 return batch.count
+            if not src.caps & AIO_CAP_LIVE:
+                looks = 0
         return 0
 
     cdef void keep_wanted(self, Batch *batch) noexcept:

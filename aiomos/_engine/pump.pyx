@@ -6,6 +6,7 @@ from libc.stdint cimport INT64_MAX
 import heapq
 from time import sleep
 
+from aiomos._engine.clock cimport clock_idle
 from aiomos._engine.errors import FlowError, GapError
 from aiomos._engine.eventmake cimport EventMaker
 from aiomos._engine.flow cimport FLOW_CLOSED, FLOW_END_TOLD, FLOW_EVENTS
@@ -420,10 +421,10 @@ cdef class Pump:
         False: no timer is left, and there is no limit.
         """
         cdef int64_t now = self.core.state.now
-        cdef int64_t due = self.earliest(limit_ns)
-        if self.core.state.wheel.armed:
-            due = min(due, self.core.state.wheel.next_ns)
-        if due == INT64_MAX:
+        due = self.next_due_ns()
+        if limit_ns is not None:
+            due = limit_ns if due is None else min(due, limit_ns)
+        if due is None:
             return False
         self.queue.pumping = True
         try:
@@ -431,6 +432,24 @@ cdef class Pump:
         finally:
             self.queue.pumping = False
         return True
+
+    def idle_until(self, int64_t wall_ns):
+        """A live source has nothing: engine time follows the machine's clock (ns since the epoch).
+
+        Returns the ns until something is due, None where nothing is.
+        """
+        cdef int64_t now = clock_idle(&self.core.state.clock, wall_ns)
+        while self.core.state.now < now:
+            self.idle(now)
+        due = self.next_due_ns()
+        return None if due is None else max(due - now, 0)
+
+    def next_due_ns(self):
+        """When the next timer is due, the engine's or a task's; None: there is none."""
+        cdef int64_t due = self.earliest(None)
+        if self.core.state.wheel.armed:
+            due = min(due, self.core.state.wheel.next_ns)
+        return None if due == INT64_MAX else due
 
     def step_tasks(self):
         """Steps what has become runnable outside of a cycle."""
