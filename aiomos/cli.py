@@ -8,10 +8,8 @@ something failed while running, 2 when it could not begin.
 from __future__ import annotations
 
 import contextlib
-import io
 import logging
 import math
-import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -22,7 +20,7 @@ import click
 from aiomos._engine.errors import AiomosError, ConfigError, SourceError
 from aiomos._engine.names import DECODERS
 from aiomos._options import CHOICES, Overlap
-from aiomos._summary import Summary
+from aiomos._output import watch_output
 
 _FORMATS = ("table", "jsonl", "csv")
 
@@ -34,38 +32,6 @@ class _OneLine(logging.Formatter):
         super().__init__("aiomos: %(message)s")
 
 
-class _Output(io.FileIO):
-    """Standard output. When its reader has gone, the run ends in order and quietly, as filters
-    do: raising in the handler that happens to print would make that handler's failure of it."""
-
-    gone = False
-
-    def write(self, data: Any) -> int:
-        try:
-            return super().write(data) or 0
-        except BrokenPipeError:
-            if not self.gone and signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
-                signal.raise_signal(signal.SIGINT)  # while a run is on, this stops it
-            self.gone = True
-            return len(data)
-
-
-def _watch_output() -> None:
-    """Puts ours in the place of Python's; not where somebody put something else there."""
-    out = sys.stdout
-    if out is not sys.__stdout__ or not isinstance(out, io.TextIOWrapper):
-        return
-    raw = _Output(out.fileno(), "w", closefd=False)
-    sys.stdout = io.TextIOWrapper(
-        io.BufferedWriter(raw), out.encoding, out.errors, line_buffering=out.line_buffering
-    )
-
-
-def _output_gone() -> bool:
-    raw = getattr(getattr(sys.stdout, "buffer", None), "raw", None)
-    return isinstance(raw, _Output) and raw.gone
-
-
 def _fail(message: object, status: int = 2) -> NoReturn:
     click.echo(f"aiomos: {message}", err=True)
     raise SystemExit(status)
@@ -75,7 +41,7 @@ def _fail(message: object, status: int = 2) -> NoReturn:
 @click.version_option(package_name="aiomos", prog_name="aiomos")
 def main() -> None:
     """Middleboxes as easy to write as asyncio servers."""
-    _watch_output()
+    watch_output()
     handler = logging.StreamHandler()
     handler.setFormatter(_OneLine())
     logging.getLogger("aiomos").addHandler(handler)
@@ -102,6 +68,15 @@ def _decoders(context: click.Context, option: click.Parameter, value: str | None
 
 def _key_parts(context: click.Context, option: click.Parameter, value: str | None) -> Any:
     return _names(("vlan", "tunnel"), value)
+
+
+def _cores(context: click.Context, option: click.Parameter, value: str | None) -> Any:
+    from aiomos._launch import cores_of
+
+    try:
+        return cores_of(value) if value else ()
+    except ConfigError as error:
+        raise click.BadParameter(str(error)) from None
 
 
 def _stall(context: click.Context, option: click.Parameter, value: str) -> float | None:
@@ -151,6 +126,64 @@ def _shared(command: Callable[..., None]) -> Callable[..., None]:
 @click.option(
     "-r", "files", multiple=True, metavar="FILE", help="Capture to replay; - is standard input."
 )
+@click.option("-i", "interface", metavar="IFACE", help="Watch a network interface; any: all.")
+@click.option(
+    "--exclusive",
+    is_flag=True,
+    help="Take the frames of -i from the kernel (AF_XDP, on a mirror port).",
+)
+@click.option("--force", is_flag=True, help="--exclusive also where it cuts this host off.")
+@click.option(
+    "-p",
+    "--no-promiscuous-mode",
+    "promiscuous",
+    flag_value=False,
+    default=True,
+    help="Do not ask for frames that are for others.",
+)
+@click.option(
+    "-Q",
+    "--direction",
+    type=click.Choice(["in", "out", "inout"]),
+    default="inout",
+    show_default=True,
+    help="Of the frames of -i.",
+)
+@click.option(
+    "-B",
+    "--buffer-size",
+    "buffer",
+    metavar="KiB",
+    type=click.IntRange(1),
+    help="The kernel's ring for -i, of each worker.",
+)
+@click.option(
+    "--receive-pump",
+    "pump",
+    metavar="MiB",
+    type=click.IntRange(1),
+    is_flag=False,
+    flag_value=256,
+    help="Receive in a thread of its own, into a ring of that size.",
+)
+@click.option("--busy-poll", is_flag=True, help="Never sleep: look for frames all the time.")
+@click.option(
+    "--workers",
+    metavar="N",
+    type=click.IntRange(1, 128),
+    help="Share the flows out among N processes.",
+)
+@click.option(
+    "--cores", metavar="LIST", callback=_cores, help="The cores of the workers, one each: 2-5,7."
+)
+@click.option(
+    "--drain",
+    metavar="SECONDS",
+    type=click.FloatRange(0),
+    default=30.0,
+    show_default=True,
+    help="Time that workers get to end in.",
+)
 @click.option("-w", "write", metavar="FILE", help="Write the packets that passed -f.")
 @click.option(
     "-s",
@@ -170,22 +203,31 @@ def _shared(command: Callable[..., None]) -> Callable[..., None]:
 )
 @_shared
 def run(
-    app: str, more: tuple[str, ...], files: tuple[str, ...], write: str | None, snap_length: int,
-    **options: Any,
+    app: str, more: tuple[str, ...], files: tuple[str, ...], interface: str | None,
+    write: str | None, snap_length: int, workers: int | None, cores: tuple[int, ...],
+    drain: float, **options: Any,
 ) -> None:  # fmt: skip
-    """Replay captures through an app.
+    """Run an app over captures, or on a network interface.
 
     MODULE_OR_FILE[:NAME] is an app as for uvicorn: module:app, or a path to a Python file.
     Several captures are merged by time.
     """
+    from aiomos._command import launch_of, run_here, run_workers
     from aiomos._loader import load_app
+    from aiomos._sources import open_source
 
-    paths = [*files, *more]
-    if not paths:
-        _fail("no capture given: name one with -r FILE")
+    paths = (*files, *more)
+    if not paths and interface is None:
+        _fail("no capture given: name one with -r FILE, or an interface with -i")
+    if paths and interface is not None:
+        _fail("-r and -i: captures are replayed, an interface is watched; say which")
     with _errors_in_one_line():
+        launch, options = launch_of(app, paths, interface, **options)
+        if workers or cores:
+            count = workers or len(cores)
+            raise SystemExit(run_workers(launch, count, cores, drain, write, **options))
         loaded = load_app(app)
-        _replay(loaded, paths, write, snap_length, **options)
+        run_here(loaded, open_source(launch), write=write, snap_length=snap_length, **options)
 
 
 @main.command()
@@ -210,57 +252,15 @@ def flows(
     policy: Overlap | None, **options: Any,
 ) -> None:  # fmt: skip
     """List the connections of captures, in order of their first packets."""
+    from aiomos._command import run_here
+    from aiomos._engine.source import open_files
     from aiomos.flows import OPTIONS, make_app, writer_of
 
     with _errors_in_one_line(), _output(out) as stream:
         app = make_app(
             writer_of(format, stream), digest=digest, udp=udp, stats=stats, policy=policy
         )
-        _replay(app, list(files), None, 0, **OPTIONS, **options)
-
-
-def _replay(
-    app: Any, paths: list[str], write: str | None, snap_length: int, *, filter: str | None,
-    count: int | None, strict: bool, quiet: bool, settings: tuple[str, ...],
-    key: tuple[str, ...], **options: Any,
-) -> None:  # fmt: skip
-    """Runs, reports, and sets the exit status."""
-    from aiomos._engine.options import parse_options
-    from aiomos._engine.source import open_files
-    from aiomos._progress import progress
-    from aiomos._runner import run as run_app
-
-    options |= {f"{part}_in_key": True for part in key} | parse_options(settings)
-    with open_files(paths) as source, _writer(write, snap_length, source) as writer:
-        with progress(source, not quiet):
-            summary = run_app(app, source, filter=filter, write=writer, count=count or 0, **options)
-        _refuse_unknown_link(summary, source.name)
-    sys.stdout.flush()
-    if _output_gone():
-        raise SystemExit(1)
-    status = _warn_about_end(summary, strict)
-    if not quiet:
-        click.echo(str(summary), err=True)
-    if status:
-        raise SystemExit(status)
-
-
-def _refuse_unknown_link(summary: Summary, name: str) -> None:
-    """A capture of which not one frame could be decoded for its link type is no input."""
-    unknown = summary.counters.get("unknown_link_type", 0)
-    if unknown and unknown == summary.processed:
-        raise SourceError(f"{name}: unknown link type; Ethernet, 802.11, PPP, HDLC, FDDI, "
-                          "Linux cooked, raw IP and loopback captures are read")  # fmt: skip
-
-
-def _warn_about_end(summary: Summary, strict: bool) -> int:
-    """Says how a capture ended when it did not end well; the exit status."""
-    if summary.failed:
-        _fail(summary.message, status=1)
-    if not summary.cut_off:
-        return 0
-    click.echo(f"aiomos: warning: {summary.message}", err=True)
-    return 1 if strict else 0
+        run_here(app, open_files(files), **OPTIONS, **options)
 
 
 @contextlib.contextmanager
@@ -284,21 +284,6 @@ def _output(path: str) -> Iterator[IO[str]]:
         except OSError as error:
             raise ConfigError(f"cannot write {path}: {error.strerror}") from error
         yield stream
-
-
-@contextlib.contextmanager
-def _writer(path: str | None, snap_length: int, source: Any) -> Iterator[Any]:
-    if path is None:
-        yield None
-        return
-    from aiomos._engine.source import Writer
-
-    if path.endswith(".pcapng"):
-        writer = Writer(path, "pcapng", snap_length)
-    else:
-        writer = Writer(path, "pcap-ns" if source.time_precision < 1000 else "pcap", snap_length)
-    with writer:
-        yield writer
 
 
 if __name__ == "__main__":

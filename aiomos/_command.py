@@ -1,0 +1,129 @@
+"""What the commands do: run an app here or in workers, report, and say the exit status."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import click
+
+from aiomos._app import App
+from aiomos._engine.errors import ConfigError, SourceError
+from aiomos._engine.options import parse_options
+from aiomos._engine.source import Source, Writer
+from aiomos._launch import Launch
+from aiomos._output import output_gone
+from aiomos._progress import progress
+from aiomos._runner import run
+from aiomos._summary import Summary
+
+
+def launch_of(
+    app: str, files: tuple[str, ...], interface: str | None, *, exclusive: bool, force: bool,
+    promiscuous: bool, direction: str, buffer: int | None, pump: int | None, **options: Any,
+) -> tuple[Launch, dict[str, Any]]:  # fmt: skip
+    """Where frames come from, and the options that are left.
+
+    Raises:
+        ConfigError: an option that only an interface has was given for a capture.
+    """
+    if interface is None and (exclusive or buffer or pump or options["busy_poll"]):
+        raise ConfigError("--exclusive, -B, --receive-pump and --busy-poll are for -i IFACE")
+    launch = Launch(
+        app=app,
+        files=files,
+        interface=interface,
+        exclusive=exclusive,
+        force=force,
+        promiscuous=promiscuous,
+        direction="both" if direction == "inout" else direction,
+        buffer=(buffer or 0) << 10,
+        pump=(pump or 0) << 20,
+    )
+    return launch, options
+
+
+def engine_options(
+    settings: tuple[str, ...], key: tuple[str, ...], count: int | None, **options: Any
+) -> dict[str, Any]:
+    """Keywords of Engine and of run(), from those of the command line."""
+    parts = {f"{part}_in_key": True for part in key}
+    return options | parts | parse_options(settings) | {"count": count or 0}
+
+
+def run_here(
+    app: App, source: Source, *, strict: bool, quiet: bool, write: str | None = None,
+    snap_length: int = 0, **options: Any,
+) -> None:  # fmt: skip
+    """Runs an app in this process, reports, and exits with a status if that is not 0."""
+    options = engine_options(**options)
+    with source, _writer(write, snap_length, source) as writer:
+        with progress(source, not quiet):
+            summary = run(app, source, write=writer, **options)
+        _refuse_unknown_link(summary, source.name)
+    sys.stdout.flush()
+    if output_gone():
+        raise SystemExit(1)
+    _report(summary, strict, quiet)
+
+
+def run_workers(
+    launch: Launch, workers: int, cores: tuple[int, ...], drain: float, write: str | None, *,
+    strict: bool, quiet: bool, io_patience: float, **options: Any,
+) -> int:  # fmt: skip
+    """Runs an app in so many workers; the exit status."""
+    from aiomos._deployment import deployed
+
+    if write:
+        raise ConfigError("-w writes from one process: leave --workers and --cores out")
+    options = engine_options(**options)
+    if launch.live and options["count"]:
+        raise ConfigError("-c counts in one process: leave --workers and --cores out")
+    with deployed(launch, workers, cores, drain, io_patience, options) as supervisor:
+        status = asyncio.run(supervisor.run())
+        if status != 2:  # it did begin
+            _report(supervisor.summary(), strict, quiet)
+    return status
+
+
+def _report(summary: Summary, strict: bool, quiet: bool) -> None:
+    status = _warn_about_end(summary, strict)
+    if not quiet:
+        click.echo(str(summary), err=True)
+    if status:
+        raise SystemExit(status)
+
+
+def _refuse_unknown_link(summary: Summary, name: str) -> None:
+    """A capture of which not one frame could be decoded for its link type is no input."""
+    unknown = summary.counters.get("unknown_link_type", 0)
+    if unknown and unknown == summary.processed:
+        raise SourceError(f"{name}: unknown link type; Ethernet, 802.11, PPP, HDLC, FDDI, "
+                          "Linux cooked, raw IP and loopback captures are read")  # fmt: skip
+
+
+def _warn_about_end(summary: Summary, strict: bool) -> int:
+    """Says how a source ended when it did not end well; the exit status."""
+    if summary.failed:
+        click.echo(f"aiomos: {summary.message}", err=True)
+        raise SystemExit(1)
+    if not summary.cut_off:
+        return 0
+    click.echo(f"aiomos: warning: {summary.message}", err=True)
+    return 1 if strict else 0
+
+
+@contextlib.contextmanager
+def _writer(path: str | None, snap_length: int, source: Source) -> Iterator[Writer | None]:
+    if path is None:
+        yield None
+        return
+    if path.endswith(".pcapng"):
+        writer = Writer(path, "pcapng", snap_length)
+    else:
+        writer = Writer(path, "pcap-ns" if source.time_precision < 1000 else "pcap", snap_length)
+    with writer:
+        yield writer

@@ -1,0 +1,95 @@
+"""What a supervisor and its workers say to each other: lines of JSON over a socket pair.
+
+A message is an object whose ``"kind"`` says what it is; both ends ignore kinds they do not know.
+Readers and writers are callbacks of the loop, not asyncio's streams: on the replay loop a stream
+that somebody waits for would hold capture time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import socket
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+Message: TypeAlias = dict[str, Any]
+
+_CHUNK = 1 << 16  # bytes taken at once
+
+
+class Channel:
+    """One end of a socket pair, on a loop.
+
+    Args:
+        end: this side's socket; closed by :meth:`close`.
+        loop: the loop that calls back.
+        heard: called with each message.
+        gone: called once, when the other end has hung up.
+    """
+
+    def __init__(
+        self,
+        end: socket.socket,
+        loop: asyncio.AbstractEventLoop,
+        heard: Callable[[Message], None],
+        gone: Callable[[], None],
+    ) -> None:
+        self._end = end
+        self._loop = loop
+        self._heard = heard
+        self._gone = gone
+        self._partial = b""
+        self._unsent = b""
+        end.setblocking(False)
+        loop.add_reader(end, self._readable)
+
+    def send(self, kind: str, **fields: Any) -> None:
+        """Say something; what nobody is there to hear is forgotten."""
+        if self._end.fileno() < 0:
+            return
+        self._unsent += json.dumps({"kind": kind, **fields}).encode() + b"\n"
+        self._write()
+
+    def _write(self) -> None:
+        try:
+            sent = self._end.send(self._unsent)
+        except BlockingIOError:
+            sent = 0
+        except OSError:
+            sent = len(self._unsent)
+        self._unsent = self._unsent[sent:]
+        if self._unsent:
+            self._loop.add_writer(self._end, self._write)
+        else:
+            self._loop.remove_writer(self._end)
+
+    def flush(self, seconds: float) -> None:
+        """Wait until all that was said has been taken, at most so long."""
+        self._end.settimeout(seconds)
+        with contextlib.suppress(OSError):
+            self._end.sendall(self._unsent)
+        self._unsent = b""
+
+    def _readable(self) -> None:
+        try:
+            data = self._end.recv(_CHUNK)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        if not data:
+            self.close()
+            self._gone()
+            return
+        *lines, self._partial = (self._partial + data).split(b"\n")
+        for line in lines:
+            self._heard(json.loads(line))
+
+    def close(self) -> None:
+        """Hang up. May be called twice."""
+        if self._end.fileno() >= 0:
+            self._loop.remove_reader(self._end)
+            self._loop.remove_writer(self._end)
+            self._end.close()

@@ -1,0 +1,104 @@
+"""What a command line asks for, and where a worker of it stands: plain values, sent as JSON."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import attrs
+
+from aiomos._engine.errors import ConfigError
+
+
+def _tuples(value: Any) -> Any:
+    """Lists, which JSON makes of tuples, as tuples again."""
+    return tuple(map(_tuples, value)) if isinstance(value, list | tuple) else value
+
+
+#: What there may be of workers: entries of the table from hash to worker.
+MOST_WORKERS = 128
+
+
+@attrs.frozen(kw_only=True)
+class Launch:
+    """An app, where its frames come from, and how it is run.
+
+    Attributes:
+        app: ``MODULE_OR_FILE[:NAME]``.
+        files: captures to replay, merged by time; none: a live source.
+        interface: the kernel interface to watch.
+        exclusive: take its frames from the kernel, by AF_XDP.
+        force: also where that cuts this host off.
+        promiscuous: ask for frames of others, too.
+        direction: ``"both"``, ``"in"`` or ``"out"``.
+        buffer: bytes of the kernel's ring for one worker; 0: the usual.
+        pump: bytes of the ring behind a thread of its own that receives; 0: no such thread.
+        io_patience: real seconds that one operation may hold capture time.
+        engine: keywords of :class:`aiomos.Engine`.
+    """
+
+    app: str
+    files: tuple[str, ...] = attrs.field(default=(), converter=_tuples)
+    interface: str | None = None
+    exclusive: bool = False
+    force: bool = False
+    promiscuous: bool = True
+    direction: str = "both"
+    buffer: int = 0
+    pump: int = 0
+    io_patience: float = 5.0
+    engine: dict[str, Any] = attrs.field(factory=dict)
+
+    @property
+    def live(self) -> bool:
+        return not self.files
+
+    @property
+    def name(self) -> str:
+        """What the frames come from, for people."""
+        return ", ".join(self.files) if self.files else str(self.interface)
+
+
+@attrs.frozen(kw_only=True)
+class Place:
+    """Where a worker stands among the others, and the descriptors it was given.
+
+    Attributes:
+        number: from 0.
+        count: workers in all.
+        cores: those that it may run on; none: any.
+        packet: a packet socket and the memory in which its position is kept.
+        inbox: rings that others hand frames over by: memory and bell of each.
+        outbox: rings to the others: number of the worker, memory and bell.
+    """
+
+    number: int = 0
+    count: int = 1
+    cores: tuple[int, ...] = attrs.field(default=(), converter=_tuples)
+    packet: tuple[int, int] | None = attrs.field(default=None, converter=_tuples)
+    inbox: tuple[tuple[int, int], ...] = attrs.field(default=(), converter=_tuples)
+    outbox: tuple[tuple[int, int, int], ...] = attrs.field(default=(), converter=_tuples)
+
+    @property
+    def descriptors(self) -> tuple[int, ...]:
+        """All that the process is to inherit."""
+        rings = [fd for ring in self.inbox for fd in ring]
+        rings += [fd for _, *ring in self.outbox for fd in ring]
+        return (*(self.packet or ()), *rings)
+
+
+def cores_of(text: str) -> tuple[int, ...]:
+    """``"2-5,7"`` as numbers of cores, in the order given.
+
+    Raises:
+        ConfigError: it is no such list, or names a core twice.
+    """
+    cores: list[int] = []
+    for part in text.split(","):
+        first, _, last = part.partition("-")
+        try:
+            cores += range(int(first), int(last or first) + 1)
+        except ValueError:
+            raise ConfigError(f"--cores {text}: a list of cores is like 2-5,7") from None
+    if not cores or len(set(cores)) < len(cores):
+        raise ConfigError(f"--cores {text}: each core is named once")
+    return tuple(cores)

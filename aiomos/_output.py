@@ -1,0 +1,41 @@
+"""Standard output whose reader may go away: the run then ends in order and quietly."""
+
+from __future__ import annotations
+
+import io
+import signal
+import sys
+from typing import Any
+
+
+class _Output(io.FileIO):
+    """Raising in the handler that happens to print would make that handler's failure of it."""
+
+    gone = False
+
+    def write(self, data: Any) -> int:
+        try:
+            return super().write(data) or 0
+        except BrokenPipeError:
+            if not self.gone and callable(signal.getsignal(signal.SIGINT)):
+                if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+                    signal.raise_signal(signal.SIGINT)  # while a run is on, this stops it
+            self.gone = True
+            return len(data)
+
+
+def watch_output() -> None:
+    """Puts ours in the place of Python's; not where somebody put something else there."""
+    out = sys.stdout
+    if out is not sys.__stdout__ or not isinstance(out, io.TextIOWrapper):
+        return
+    raw = _Output(out.fileno(), "w", closefd=False)
+    sys.stdout = io.TextIOWrapper(
+        io.BufferedWriter(raw), out.encoding, out.errors, line_buffering=out.line_buffering
+    )
+
+
+def output_gone() -> bool:
+    """Whether somebody has stopped reading what is printed."""
+    raw = getattr(getattr(sys.stdout, "buffer", None), "raw", None)
+    return isinstance(raw, _Output) and raw.gone

@@ -1,0 +1,289 @@
+"""The supervisor: starts workers, watches them, starts them again, and adds up what they count.
+
+It owns sockets and rings and runs neither the app nor the engine (semantics.md 11): what a worker
+dies of cannot reach it, and what a dead worker was sent waits for its successor.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import signal
+import socket
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import attrs
+
+from aiomos._control import Channel, Message
+from aiomos._launch import Launch, Place
+from aiomos._metrics import WorkerStats
+from aiomos._summary import Summary
+
+log = logging.getLogger("aiomos")
+
+#: Seconds before a worker that ended is started again: at first, and at the most.
+BACK_OFF, BACK_OFF_MOST = 0.1, 10.0
+#: A worker that lived for so many seconds begins with the first again.
+STEADY = 5.0
+#: Seconds that a worker has for an answer.
+ANSWER = 1.0
+
+
+class WorkerProcess:
+    """One place, and the process that stands there now.
+
+    Attributes:
+        place: the same for all processes that follow each other.
+        pid: of the process; None while there is none.
+        ready: the app is being served.
+        restarts: processes that ended and were followed by another.
+        summary: what the last one came to, once it has said so.
+        stats: of the last one, as it last said.
+    """
+
+    def __init__(self, launch: Launch, place: Place, drain: float) -> None:
+        self.launch = launch
+        self.place = place
+        self.drain = drain
+        self.pid: int | None = None
+        self.ready = asyncio.Event()
+        self.restarts = 0
+        self.summary: Summary | None = None
+        self.stats = WorkerStats(number=place.number)
+        self.failure: str | None = None  # why it did not begin
+        self._channel: Channel | None = None
+        self._answers: dict[int, asyncio.Future[WorkerStats]] = {}
+        self._asked = 0
+        self._stopping = False
+        self._process: asyncio.subprocess.Process | None = None
+
+    def __str__(self) -> str:
+        return f"worker {self.place.number}"
+
+    # ---- its life ----------------------------------------------------------------------------
+
+    async def live(self) -> int:
+        """One process after the other, until one has done its work; its exit status."""
+        delay = BACK_OFF
+        loop = asyncio.get_running_loop()
+        while True:
+            began = loop.time()
+            status = await self._one()
+            if status == 0 or self._stopping or not self._may_start_again():
+                return status
+            if loop.time() - began >= STEADY:
+                delay = BACK_OFF
+            self.restarts += 1
+            log.warning("%s %s; another one in %g s", self, _why(status), delay)
+            await asyncio.sleep(delay)
+            delay = min(2 * delay, BACK_OFF_MOST)
+            if self._stopping:
+                return 0
+
+    def _may_start_again(self) -> bool:
+        """Not if it never began, nor in the middle of a file, whose flows nobody can go on with."""
+        return self.launch.live and self.ready.is_set() and self.failure is None
+
+    async def _one(self) -> int:
+        """A process from its start to its end; its exit status, less than 0: killed by a signal."""
+        loop = asyncio.get_running_loop()
+        ours, theirs = socket.socketpair()
+        self.failure = None
+        with theirs:
+            self._process = process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                *("-m", "aiomos._worker", str(theirs.fileno())),
+                stdin=asyncio.subprocess.DEVNULL,
+                pass_fds=(theirs.fileno(), *self.place.descriptors),
+            )
+        gone = loop.create_future()
+        self._channel = channel = Channel(ours, loop, self._heard, lambda: gone.set_result(None))
+        self.pid = process.pid
+        channel.send("serve", launch=attrs.asdict(self.launch), place=attrs.asdict(self.place))
+        try:
+            status = await process.wait()
+            await gone  # its last words have been heard
+        finally:
+            channel.close()
+            self.pid = None
+            self._forget_questions()
+            if process.returncode is None:
+                process.kill()
+                await process.wait()
+        return status
+
+    def stop(self) -> None:
+        """It ends in order, or is killed when its time to drain is over."""
+        if self._stopping:
+            return
+        self._stopping = True
+        if self._channel is not None:
+            self._channel.send("stop")
+        asyncio.get_running_loop().call_later(self.drain, self.kill)
+
+    def kill(self) -> None:
+        """At once."""
+        self._stopping = True
+        if self._process is not None and self._process.returncode is None:
+            self._process.kill()
+
+    # ---- what it says --------------------------------------------------------------------------
+
+    def _heard(self, message: Message) -> None:
+        kind = message["kind"]
+        if kind == "ready":
+            self.ready.set()
+            if self._stopping and self._channel is not None:
+                self._channel.send("stop")
+        elif kind == "failed":
+            self.failure = message["message"]
+        elif kind == "stats":
+            self._answered(message["id"], WorkerStats(**message["stats"]))
+        elif kind == "done":
+            self.summary = Summary(**message["summary"])
+            self.stats = WorkerStats(**message["stats"])
+
+    def _answered(self, number: int, stats: WorkerStats) -> None:
+        self.stats = stats
+        answer = self._answers.pop(number, None)
+        if answer is not None and not answer.done():
+            answer.set_result(stats)
+
+    def _forget_questions(self) -> None:
+        for answer in self._answers.values():
+            answer.cancel()
+        self._answers.clear()
+
+    async def ask_stats(self) -> WorkerStats:
+        """Its statistics; the last known where it does not answer."""
+        if self._channel is None or self.pid is None or not self.ready.is_set():
+            return self.stats
+        self._asked += 1
+        self._answers[self._asked] = answer = asyncio.get_running_loop().create_future()
+        self._channel.send("stats", id=self._asked)
+        with contextlib.suppress(TimeoutError, asyncio.CancelledError):
+            async with asyncio.timeout(ANSWER):
+                await answer
+        return self.stats
+
+
+def _why(status: int) -> str:
+    if status >= 0:
+        return f"ended with status {status}"
+    with contextlib.suppress(ValueError):
+        return f"was killed by {signal.Signals(-status).name}"
+    return f"was killed by signal {-status}"
+
+
+class Supervisor:
+    """All workers of one launch.
+
+    Args:
+        launch: what they run.
+        places: where each of them stands.
+        drain: seconds that they get to end in.
+    """
+
+    def __init__(self, launch: Launch, places: list[Place], drain: float = 30.0) -> None:
+        self.launch = launch
+        self.workers = [WorkerProcess(launch, place, drain) for place in places]
+        self.on_ready: Callable[[], None] | None = None
+
+    async def run(self) -> int:
+        """Until all have ended; the exit status."""
+        lives = [asyncio.create_task(worker.live(), name=str(worker)) for worker in self.workers]
+        announced = asyncio.create_task(self._announce())
+        with self._signals():
+            try:
+                statuses = await self._watch(lives)
+            finally:
+                announced.cancel()
+                for worker in self.workers:
+                    worker.kill()
+        return self._judged(statuses)
+
+    async def _watch(self, lives: list[asyncio.Task[int]]) -> list[int]:
+        """Waits for all; what did not begin ends the others."""
+        waiting = set(lives)
+        while waiting:
+            done, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+            if any(worker.failure for worker in self.workers):
+                self.stop()
+            del done
+        return [life.result() for life in lives]
+
+    async def _announce(self) -> None:
+        for worker in self.workers:
+            await worker.ready.wait()
+        if self.on_ready is not None:
+            self.on_ready()
+
+    def _judged(self, statuses: list[int]) -> int:
+        """What failed is said; the exit status of all."""
+        for worker, status in zip(self.workers, statuses, strict=True):
+            if worker.failure:
+                log.error("%s", worker.failure)
+                return 2
+            if status != 0 and not worker._stopping:
+                log.error("%s %s: what its flows had to say is lost", worker, _why(status))
+        return 1 if any(statuses) else 0
+
+    # ---- signals -------------------------------------------------------------------------------
+
+    def stop(self) -> None:
+        """All end in order."""
+        for worker in self.workers:
+            worker.stop()
+
+    @contextlib.contextmanager
+    def _signals(self) -> Any:
+        """The first SIGINT or SIGTERM ends all in order, the next one at once."""
+        loop = asyncio.get_running_loop()
+        taken = (signal.SIGINT, signal.SIGTERM)
+        asked = 0
+
+        def stop() -> None:
+            nonlocal asked
+            asked += 1
+            for worker in self.workers:
+                worker.kill() if asked > 1 else worker.stop()
+
+        for number in taken:
+            loop.add_signal_handler(number, stop)
+        try:
+            yield
+        finally:
+            for number in taken:
+                loop.remove_signal_handler(number)
+
+    # ---- what they count -----------------------------------------------------------------------
+
+    async def stats(self) -> list[WorkerStats]:
+        """Of each worker, now."""
+        return await asyncio.gather(*(worker.ask_stats() for worker in self.workers))
+
+    def summary(self) -> Summary:
+        """Of all workers that said what they came to."""
+        return merged([worker.summary for worker in self.workers if worker.summary is not None])
+
+
+def merged(parts: list[Summary]) -> Summary:
+    """One summary of several."""
+    if not parts:
+        return Summary()
+    summed: dict[str, Any] = {}
+    for field in attrs.fields(Summary):
+        values = [getattr(part, field.name) for part in parts]
+        if isinstance(values[0], bool):
+            summed[field.name] = any(values)
+        elif isinstance(values[0], int):
+            summed[field.name] = sum(values)
+    counters: dict[str, int] = {}
+    for part in parts:
+        for name, value in part.counters.items():
+            counters[name] = counters.get(name, 0) + value
+    message = next((part.message for part in parts if part.message), "")
+    return Summary(**summed, counters=counters, message=message)
