@@ -15,9 +15,12 @@ from aiomos._engine.errors import ConfigError, SourceError
 from aiomos._engine.options import parse_options
 from aiomos._engine.source import Source, Writer
 from aiomos._launch import Launch
+from aiomos._metrics import worker_stats
 from aiomos._output import output_gone
 from aiomos._progress import progress
-from aiomos._runner import run
+from aiomos._runner import Engine, serve_on_own_loop
+from aiomos._statsocket import Report, answering
+from aiomos._statsview import report_of
 from aiomos._summary import Summary
 
 
@@ -60,9 +63,13 @@ def run_here(
 ) -> None:  # fmt: skip
     """Runs an app in this process, reports, and exits with a status if that is not 0."""
     options = engine_options(**options)
+    io_patience = options.pop("io_patience")
     with source, _writer(write, snap_length, source) as writer:
+        engine = Engine(source, write=writer, **options)
+        if source.live:
+            engine.beside.append(answering(lambda: _report_of(engine)))
         with progress(source, not quiet):
-            summary = run(app, source, write=writer, **options)
+            summary = serve_on_own_loop(engine, app, io_patience)
         _refuse_unknown_link(summary, source.name)
     sys.stdout.flush()
     if output_gone():
@@ -87,6 +94,10 @@ def run_workers(
         if status != 2:  # it did begin
             _report(supervisor.summary(), strict, quiet)
     return status
+
+
+async def _report_of(engine: Engine) -> Report:
+    return report_of(engine.source.name, [worker_stats(engine)])
 
 
 def _report(summary: Summary, strict: bool, quiet: bool) -> None:

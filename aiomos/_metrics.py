@@ -1,4 +1,4 @@
-"""Statistics of a run, worker by worker, and of all together. They add up: see :class:`WorkerStats`."""
+"""Statistics of a run, worker by worker, and of all together. They add up (WorkerStats)."""
 
 from __future__ import annotations
 

@@ -17,9 +17,8 @@ class _Output(io.FileIO):
         try:
             return super().write(data) or 0
         except BrokenPipeError:
-            if not self.gone and callable(signal.getsignal(signal.SIGINT)):
-                if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
-                    signal.raise_signal(signal.SIGINT)  # while a run is on, this stops it
+            if not self.gone and signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+                signal.raise_signal(signal.SIGINT)  # while a run is on, this stops it
             self.gone = True
             return len(data)
 

@@ -10,9 +10,6 @@ import os
 import signal
 import threading
 from collections.abc import (
-    AsyncGenerator,
-    AsyncIterator,
-    Awaitable,
     Callable,
     Coroutine,
     Iterator,
@@ -35,9 +32,10 @@ from aiomos._engine.pump import Pump
 from aiomos._engine.source import Source, Writer, open_files
 from aiomos._engine.taskqueue import TaskQueue
 from aiomos._flow import Flow
+from aiomos._generations import Generation, Generations
 from aiomos._kinds import WORDS
 from aiomos._live import serving
-from aiomos._mount import Declarations, declared
+from aiomos._mount import Declarations
 from aiomos._options import number_of
 from aiomos._packet import Packet
 from aiomos._replay_loop import ReplayLoop
@@ -55,6 +53,8 @@ _CANCEL_ROUNDS = 100
 
 #: Steps of handlers between two bursts of a live source (semantics.md 1).
 LIVE_BUDGET = 4096
+#: Of one engine, those of apps that were replaced included: each has a bit of a flow's.
+MOST_HANDLERS = 64
 
 
 class Engine:
@@ -127,12 +127,16 @@ class Engine:
         self._stalls: StallDetector | None = None
         self._pump: Pump | None = None
         self._handlers: list[Handler] = []
+        self._filters = FilterSet()
+        self._generations: Generations | None = None
+        self.drain = 30.0  # seconds that open flows keep the lifespan of an app that was replaced
         self._spawned: set[asyncio.Task[Any]] = set()
         self._stop: asyncio.Event | None = None
         self._driver: Driver | None = None
         self.loop: asyncio.AbstractEventLoop | None = None  # that it serves on
         self.number = 0  # of this worker among others
         self.on_start: Callable[[], None] | None = None  # called when serving has begun
+        self.beside: list[contextlib.AbstractAsyncContextManager[object]] = []  # open meanwhile
 
     async def __aenter__(self) -> Self:
         return self
@@ -154,36 +158,81 @@ class Engine:
 
     async def serve(self, app: App | Callable[[Flow], Any]) -> Summary:
         """Run an app until the source ends or :meth:`stop` is called; what it came to."""
-        app = as_app(app)
-        wanted = declared(app)
+        first = Generation(as_app(app))
         if self._pump is not None:
             raise ConfigError("an engine serves once; make another one")
         self.loop = loop = asyncio.get_running_loop()
         self._stop = asyncio.Event()
-        self._pump = pump = self._make_pump(wanted, loop)
+        self._pump = pump = self._make_pump(first.wanted, loop)
         serving.add(self)
         async with contextlib.AsyncExitStack() as stack:
             stack.callback(serving.discard, self)
             stack.callback(self._detach)
-            for owner, lifespan in wanted.lifespans:
-                entered = _entered(lifespan(owner))  # type: ignore[arg-type]  # a generator
-                owner.state = await stack.enter_async_context(entered)
+            await stack.enter_async_context(first)
+            await first.enter()
             self._driver = driver = self._make_driver(pump, loop, self._stop)
             driver.on_failure = self._report
             stack.callback(driver.close)
             if self._stall:
                 self._stalls = stack.enter_context(StallDetector(pump.queue, self._stall))
-            tickers = [driver.ticker(rule) for rule in wanted.every_rules]
-            stack.push_async_callback(_cancel_all, tickers)
+            first.tick(driver.ticker)
+            stack.push_async_callback(first.rest)  # before the driver is closed
+            for beside in self.beside:
+                await stack.enter_async_context(beside)
             if self.on_start is not None:
                 self.on_start()
             try:
-                await driver.until_end()
+                await self._until_end(first, driver, stack)
                 await driver.linger(self._alive)
             finally:
                 await self._cancel_handlers()
         self._warn_unverified()
         return self.summary()
+
+    async def _until_end(
+        self, first: Generation, driver: Driver, stack: contextlib.AsyncExitStack
+    ) -> None:
+        """Apps change on live sources only: a replay is begun again."""
+        if not self.source.live:
+            await driver.until_end()
+            return
+        self._generations = generations = Generations(
+            first, self._adopt, driver.ticker, self.flow_tasks, self.drain
+        )
+        stack.push_async_callback(generations.leave)
+        await generations.serve(driver.until_end())
+
+    async def reload(self, app: App | Callable[[Flow], Any]) -> None:
+        """New flows are this app's from now on; open ones end on the code they began with.
+
+        Its lifespan is entered before, the old one's ends with its last handler, or after
+        ``drain`` seconds. Where this raises, all is as before.
+
+        Raises:
+            ConfigError: the engine serves no live source, or the app cannot be served.
+        """
+        if self._generations is None:
+            raise ConfigError("a live run takes another app, a replay does not: begin it again")
+        await self._generations.reload(as_app(app))
+
+    def _adopt(self, wanted: Declarations) -> None:
+        """Handlers of a new app, for new flows."""
+        pump = self._pump
+        assert pump is not None
+        app, trial = wanted.apps[0], FilterSet()
+        for rule in wanted.flow_rules:
+            trial.add(rule.protocol, *rule.within, rule.filter)
+        if len(self._filters) + len(trial) > MOST_HANDLERS:
+            raise ConfigError("reloaded too often: start the run again")
+        if wanted.statistics:
+            self.core.keep_statistics()
+        handlers = [self._handler(app, rule) for rule in wanted.flow_rules]
+        packets, events = self._packet_rules(wanted), self._event_tuples(wanted)
+        pump.replace(handlers, packet_handlers=packets, event_rules=events)
+        self._handlers += handlers
+        self._filters.retire()
+        for rule in wanted.flow_rules:
+            self._filters.add(rule.protocol, *rule.within, rule.filter)
 
     def stop(self) -> None:
         """Ends the run: open flows close with SHUTDOWN, handlers get their linger time."""
@@ -231,7 +280,7 @@ class Engine:
     # ---- making the pump ---------------------------------------------------------------------
 
     def _make_pump(self, wanted: Declarations, loop: asyncio.AbstractEventLoop) -> Pump:
-        filters, app = FilterSet(), wanted.apps[0]
+        filters, app = self._filters, wanted.apps[0]
         if wanted.statistics:
             self.core.keep_statistics()
         self.core.set_prefixes(app.prefixes)
@@ -250,20 +299,24 @@ class Engine:
             writer=self._write,
             spawn=self._spawn if self._tasks == "asyncio" else None,
             on_failure=self._report,
-            packet_handlers=[
-                (FrameFilter(r.filter) if r.filter else None, r.function, r.is_coroutine, Packet)
-                for r in wanted.packet_rules
-            ],
+            packet_handlers=self._packet_rules(wanted),
             packet_class=Packet,
-            event_rules=[
-                (r.kinds, r.hooks, r.function, r.is_coroutine, r.filter)
-                for r in self._event_rules(wanted)
-            ],
+            event_rules=self._event_tuples(wanted),
             event_words=WORDS,
             burst=self._burst,
             stop_after=self._count,
             budget=self._budget,
         )
+
+    def _packet_rules(self, wanted: Declarations) -> list[tuple[Any, ...]]:
+        return [
+            (FrameFilter(r.filter) if r.filter else None, r.function, r.is_coroutine, Packet)
+            for r in wanted.packet_rules
+        ]
+
+    def _event_tuples(self, wanted: Declarations) -> list[tuple[Any, ...]]:
+        rules = self._event_rules(wanted)
+        return [(r.kinds, r.hooks, r.function, r.is_coroutine, r.filter) for r in rules]
 
     def _handler(self, app: App, rule: FlowRule) -> Handler:
         return _handler(app, rule)
@@ -350,35 +403,6 @@ def _policy(app: App, rule: FlowRule) -> int:
     urgent = 0 if rule.urgent is None else number_of("urgent", rule.urgent) + 1
     overlap = number_of("overlap", rule.overlap or app.overlap)
     return overlap | number_of("deliver", rule.deliver) | urgent << 4
-
-
-@contextlib.asynccontextmanager
-async def _entered(generator: AsyncGenerator[object, None]) -> AsyncIterator[object]:
-    """A lifespan: up to its yield, then the rest.
-
-    What breaks the run off is raised at the yield too, so that a ``TaskGroup`` around it works; a
-    lifespan that takes no notice of it does not undo it.
-    """
-    async with contextlib.aclosing(generator):
-        state = await anext(generator)
-        try:
-            yield state
-        except BaseException as error:
-            await _last_step(generator.athrow(error))
-            raise
-        await _last_step(anext(generator))
-
-
-async def _last_step(step: Awaitable[object]) -> None:
-    with contextlib.suppress(StopAsyncIteration):
-        await step
-        raise ConfigError("a lifespan yields once")
-
-
-async def _cancel_all(tasks: list[asyncio.Task[Any]]) -> None:
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 # ---- with a loop of their own ----------------------------------------

@@ -20,6 +20,8 @@ import attrs
 from aiomos._control import Channel, Message
 from aiomos._launch import Launch, Place
 from aiomos._metrics import WorkerStats
+from aiomos._statsocket import Report, answering
+from aiomos._statsview import report_of
 from aiomos._summary import Summary
 
 log = logging.getLogger("aiomos")
@@ -196,7 +198,7 @@ class Supervisor:
         """Until all have ended; the exit status."""
         lives = [asyncio.create_task(worker.live(), name=str(worker)) for worker in self.workers]
         announced = asyncio.create_task(self._announce())
-        with self._signals():
+        async with answering(self.report), self._signals():
             try:
                 statuses = await self._watch(lives)
             finally:
@@ -238,8 +240,8 @@ class Supervisor:
         for worker in self.workers:
             worker.stop()
 
-    @contextlib.contextmanager
-    def _signals(self) -> Any:
+    @contextlib.asynccontextmanager
+    async def _signals(self) -> Any:
         """The first SIGINT or SIGTERM ends all in order, the next one at once."""
         loop = asyncio.get_running_loop()
         taken = (signal.SIGINT, signal.SIGTERM)
@@ -264,6 +266,11 @@ class Supervisor:
     async def stats(self) -> list[WorkerStats]:
         """Of each worker, now."""
         return await asyncio.gather(*(worker.ask_stats() for worker in self.workers))
+
+    async def report(self) -> Report:
+        """The same for another terminal."""
+        restarts = sum(worker.restarts for worker in self.workers)
+        return report_of(self.launch.name, await self.stats(), restarts)
 
     def summary(self) -> Summary:
         """Of all workers that said what they came to."""

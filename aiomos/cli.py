@@ -286,5 +286,27 @@ def _output(path: str) -> Iterator[IO[str]]:
         yield stream
 
 
+@main.command()
+@click.argument("pid", type=int, required=False)
+@click.option("--json", "as_json", is_flag=True, help="As it is told, for programs.")
+@click.option(
+    "--watch",
+    metavar="SECONDS",
+    type=click.FloatRange(0.1),
+    is_flag=False,
+    flag_value=1.0,
+    help="Again and again, until ^C.",
+)
+def stats(pid: int | None, as_json: bool, watch: float | None) -> None:
+    """Show what a live run has counted, from another terminal.
+
+    PID is the process's; it may be left out where only one runs.
+    """
+    from aiomos._statsview import show
+
+    with _errors_in_one_line(), contextlib.suppress(KeyboardInterrupt):
+        show(pid, as_json, watch)
+
+
 if __name__ == "__main__":
     main()

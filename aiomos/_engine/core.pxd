@@ -11,7 +11,7 @@ from aiomos._engine.flowtable cimport FlowName
 from aiomos._engine.shim cimport AIO_BURST_MAX, aio_frame
 from aiomos._engine.state cimport CoreState
 from aiomos._engine.wire cimport Packet
-from aiomos._engine.workers cimport Workers, hand_fn
+from aiomos._engine.workers cimport Workers, hand_end_fn, hand_fn
 
 cdef class Core:
     cdef CoreState *state
@@ -20,7 +20,8 @@ cdef class Core:
     cdef object events        # the event bridge, for views to subscribe through; None: no run
 
     # Before traffic, instead of share(): others' frames are handed to them (workers.pxd).
-    cdef int hand_over(self, hand_fn function, void *context, int mine, int count) except -1
+    cdef int hand_over(self, hand_fn function, hand_end_fn burst_over, void *context, int mine,
+                       int count) except -1
     cdef Workers *_share(self, int mine, int count) except? NULL
     # Before traffic: how handler number so-and-so wants bytes kept (targets.pxd); what of urgent
     # ones, as UrgentPolicy + 1, or 0: as the option says.

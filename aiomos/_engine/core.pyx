@@ -44,7 +44,7 @@ from aiomos._engine.timers cimport wheel_init, wheel_pop, wheel_start, wheel_tim
 from aiomos._engine.udp cimport udp_arrives, udp_timer
 from aiomos._engine.wire cimport (WIRE_FRAGMENT, WIRE_NEED_LINEAR,
                                   WIRE_UDP, wire_decode)
-from aiomos._engine.workers cimport Workers, hand_fn
+from aiomos._engine.workers cimport Workers, hand_end_fn, hand_fn
 
 cdef enum:
     SPARE_FLOWS = 1024        # entries for what ends and begins in one burst
@@ -157,11 +157,13 @@ cdef class Core:
         if defrag_init(&workers.others, &self.state.pool) != 0:
             raise MemoryError
 
-    cdef int hand_over(self, hand_fn function, void *context, int mine, int count) except -1:
+    cdef int hand_over(self, hand_fn function, hand_end_fn burst_over, void *context, int mine,
+                       int count) except -1:
         """The same where each frame comes to one worker: others' frames are given to them."""
         cdef Workers *workers = self._share(mine, count)
         if workers != NULL:
             workers.hand_over = function
+            workers.burst_over = burst_over
             workers.context = context
         return 0
 
@@ -322,6 +324,8 @@ cdef class Core:
         cs.n_records = 0
         cs.full = False
         flow_bury(cs)
+        if unlikely(cs.workers != NULL) and cs.workers.hand_over != NULL:
+            cs.workers.burst_over(cs.workers.context)
 
     cdef void relieve(self) noexcept nogil:
         if unlikely(self.state.pool.tight):

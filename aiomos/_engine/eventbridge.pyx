@@ -23,7 +23,6 @@ cdef class EventBridge:
     def __init__(self, Core core not None, TaskQueue queue not None, Faults faults not None,
                  EventMaker maker not None, *, rules, clock, spawn, flow_class, endpoint_class,
                  packet_class):
-        cdef Subscription s
         self.core = core
         self.queue = queue
         self.faults = faults
@@ -37,16 +36,22 @@ cdef class EventBridge:
         self.unowned = FlowEvents.__new__(FlowEvents)
         self.behind = []
         self.flows = {}
+        core.events = self
+        core.state.event_context = <void *>self
+        core.state.event = event_trampoline
+        self.take_rules(rules)
+
+    def take_rules(self, rules):
+        """The app's functions, in the place of those there were: kept only by what they do now."""
+        cdef Subscription s
         made = []
+        self.app_kinds = 0
         for kinds, hooks, function, is_async, expression in rules:
             s = subscription_new(kinds, hooks, function, TO_RUNNER if is_async else TO_FUNCTION)
             s.filter_by(expression)
             self.app_kinds |= s.kinds
             made.append(s)
         self.rules = tuple(made)
-        core.events = self
-        core.state.event_context = <void *>self
-        core.state.event = event_trampoline
         self.want()
 
     def detach(self):

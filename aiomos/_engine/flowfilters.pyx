@@ -138,6 +138,10 @@ cdef class FilterSet:
         self.filters.append((protocol, texts))
         return len(self.filters) - 1
 
+    def retire(self):
+        """No new flow passes the filters so far; those that passed one keep its bit."""
+        self._tests.tcp = self._tests.udp = self._tests.judged = 0
+
     cdef int _add_tests(self, list made) except -1:
         cdef size_t size = (self._tests.n + len(made) + 1) * sizeof(FlowTest)
         cdef FlowTest *grown = <FlowTest *>realloc(self._tests.tests, size)

@@ -14,12 +14,15 @@ cdef class PacketHooks:
         self.core = core
         self.queue = queue
         self.faults = faults
-        self.rules = tuple(rules)
         self.spawn = spawn
         self.fresh = []
-        if self.rules:
-            core.state.hook_contexts[HOOK_PACKET] = <void *>self
-            core.state.hooks[HOOK_PACKET] = packet_trampoline
+        self.take_rules(rules)
+
+    def take_rules(self, rules):
+        """Functions in the place of those there were."""
+        self.rules = tuple(rules)
+        self.core.state.hook_contexts[HOOK_PACKET] = <void *>self
+        self.core.state.hooks[HOOK_PACKET] = packet_trampoline if self.rules else NULL
 
     def detach(self):
         """Takes the hook out of the core."""

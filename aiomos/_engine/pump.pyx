@@ -68,13 +68,24 @@ cdef class Pump:
         self.budget = NO_BUDGET if budget is None else budget
         self.wire_core()
 
-    def wire_core(self):
-        """Tells the core who is interested in what."""
+    def replace(self, handlers, *, packet_handlers=(), event_rules=()):
+        """New flows are for these handlers, whose filters are in the set by now: the next bits.
+
+        Flows that earlier ones wanted stay theirs, also those that have not begun.
+        """
+        first = len(self.handlers)
+        self.handlers += handlers
+        self.packets.take_rules(packet_handlers)
+        self.events.take_rules(event_rules)
+        self.wire_core(first)
+
+    def wire_core(self, first=0):
+        """Tells the core who is interested in what, from this handler on."""
         cdef Handler handler
         cdef uint64_t bit
         cdef int i
         cs = self.core.state
-        for i, handler in enumerate(self.handlers):
+        for i, handler in enumerate(self.handlers[first:], first):
             bit = <uint64_t>1 << i
             cs.start_masks[handler.start] |= bit
             if handler.sides & 1:

@@ -32,7 +32,7 @@ ENGINE_LAYERS: dict[str, str] = {
     "protocol": "state stats life icmp strays shed fragments admit repeats delivery receive urgent"
     " signatures checks closing offers direction handshake tcp udp share flowfilters",
     "core": "core",
-    "bridge": "source probe taskface taskqueue task reading deadline packet statsview handler facts endpoint flowview"
+    "bridge": "source rings interface handover probe taskface taskqueue task reading deadline packet statsview handler facts endpoint flowview"
     " faults packethooks overlimit feed eventmake eventqueue eventrun subscription eventbridge pump",
     "test hooks": "_testing _resume _check _fuzzheaders _fuzzframes _fuzz",
 }
@@ -44,8 +44,8 @@ PYTHON_LAYERS: dict[str, str] = {
     "protocol readers": "_optional _streaming _httphead _httpbody _httpmessage _httppair http"
     " _tlsfingerprint _tlshello tls dns ssh",
     "declarations": "_rules _app _mount _inflight _replay_loop",
-    "runner": "_collector _reports _stalls _live _drivers _runner _loader flows",
-    "processes": "_launch _control _metrics _output _sources _worker _supervisor _deployment",
+    "runner": "_collector _reports _stalls _live _generations _drivers _runner _loader flows",
+    "processes": "_launch _control _metrics _output _sources _statsocket _statsview _worker _supervisor _deployment",
     "public names": "__init__",
     "command line": "_command cli __main__",
     "testing": "testing.frames testing._ends testing._impair testing._result testing._script"
