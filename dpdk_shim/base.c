@@ -91,6 +91,28 @@ void aio_base_stats(struct aio_source *src, struct aio_source_stats *out)
     *out = aio_base_of(src)->stats;
 }
 
+int aio_severity(int result)
+{
+    static const int order[] = {AIO_END, AIO_CUT, AIO_ECORRUPT};
+
+    for (int i = 0; i < 3; i++)
+        if (result == order[i])
+            return i;
+    return 3;
+}
+
+void aio_stats_add_parts(struct aio_source_stats *sum, const struct aio_source_stats *one)
+{
+    sum->dropped_nic += one->dropped_nic;
+    sum->dropped_kernel += one->dropped_kernel;
+    sum->dropped_ring += one->dropped_ring;
+    sum->dropped_pool += one->dropped_pool;
+    sum->outstanding += one->outstanding;
+    sum->queued += one->queued;
+    sum->input_pos += one->input_pos;
+    sum->input_size += one->input_size;
+}
+
 int aio_fail(struct aio_source *src, int result, const char *format, ...)
 {
     va_list args;

@@ -55,6 +55,11 @@ int aio_base_no_transmit(struct aio_source *src, uint16_t port,
 int aio_base_no_descriptor(struct aio_source *src);
 void aio_base_stats(struct aio_source *src, struct aio_source_stats *out);
 
+/* For sources made of others: which of two ends is worse, and the counters that are the
+ * sum of the parts' (all but what this source hands out and takes itself). */
+int aio_severity(int result);
+void aio_stats_add_parts(struct aio_source_stats *sum, const struct aio_source_stats *one);
+
 /* Writes the message and returns the result, so that one line can do both. */
 int aio_fail(struct aio_source *src, int result, const char *format, ...)
     __attribute__((format(printf, 3, 4)));

@@ -18,7 +18,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define AIO_SHIM_ABI 1
+#define AIO_SHIM_ABI 2
 
 /* Bytes of a frame that are contiguous at aio_frame.data at the least (or all of it,
  * when it is shorter): enough for every header chain met outside attacks. */
@@ -65,7 +65,10 @@ enum aio_caps {
     AIO_CAP_RETAIN_FREE = 1, /* retain() copies nothing (file windows, mbufs) */
     AIO_CAP_RING = 2,        /* frames must be released before the next burst() */
     AIO_CAP_TRANSMIT = 4,
-    AIO_CAP_LIVE = 8 /* times are this machine's; an empty burst means "not yet" */
+    AIO_CAP_LIVE = 8, /* times are this machine's; an empty burst means "not yet" */
+    /* transmit() may be called by one other thread than all the rest, and then looks at
+     * nothing of the frames but their bytes (their owner may be another source's) */
+    AIO_CAP_TRANSMIT_THREAD = 16
 };
 
 /* A further piece of a frame. The chain may have any number, also empty ones. */
@@ -100,9 +103,11 @@ struct aio_source_stats {
     uint64_t bytes;          /* their captured bytes */
     uint64_t dropped_nic;    /* lost before the source: device */
     uint64_t dropped_kernel; /* lost before the source: kernel ring or capture tool */
+    uint64_t dropped_ring;   /* lost within: a ring of ours was full (pump, distributor) */
     uint64_t dropped_pool;   /* retain() refused: the pool's budget was used up */
     uint64_t transmitted;    /* frames */
     uint64_t outstanding;    /* handed out or retained, and not released yet */
+    uint64_t queued;         /* in a ring of ours, waiting to be handed out */
     uint64_t input_pos;      /* bytes of input read so far (of the file as it lies there) */
     uint64_t input_size;     /* bytes of input in all, 0 = unknown (pipe) */
 };
@@ -182,6 +187,91 @@ int aio_file_open(struct aio_source **out, const char *path,
 
 /* Several sources as one, ordered by time; equal times in the order given. Owns them. */
 int aio_merge_open(struct aio_source **out, struct aio_source **parts, unsigned n);
+
+/* ---- rings of frames between threads and processes --------------------------------
+ *
+ * One writer, one reader, at any time; each may die and be replaced. A ring lies in
+ * memory that both map: a memfd, to be inherited by descriptor, or, between threads, an
+ * anonymous mapping. When it is full, frames are dropped and counted: a writer never
+ * waits and never overwrites. message (>= 256 bytes) says what failed. */
+
+struct aio_ring;
+struct aio_ring_writer;
+
+/* Counters for the life of the ring, whoever wrote and read:
+ * taken = released + abandoned + with the reader; pushed = taken + waiting. */
+struct aio_ring_stats {
+    uint64_t size;          /* bytes of its data area */
+    uint64_t used;          /* bytes of it between writer and reader */
+    uint64_t pushed;        /* frames published */
+    uint64_t pushed_bytes;  /* their captured bytes */
+    uint64_t dropped;       /* frames that found no room */
+    uint64_t dropped_bytes; /* their captured bytes */
+    uint64_t taken;         /* frames handed to the reader */
+    uint64_t released;      /* frames it gave back */
+    uint64_t abandoned;     /* frames that a reader died with */
+    uint64_t ended;         /* the writer said that no more will come */
+};
+
+/* size: bytes for frames, rounded up to a power of two (4 KiB to 4 GiB). A frame and its
+ * 48 bytes of metadata take a multiple of 64; one that takes more than half is dropped.
+ * shared: a memfd with a descriptor, else memory of this process. */
+int aio_ring_create(struct aio_ring **out, uint64_t size, int shared, char *message);
+/* The ring behind descriptors of another process; they are duplicated. AIO_ECORRUPT when
+ * what lies there is no ring, or one of another version. */
+int aio_ring_attach(struct aio_ring **out, int fd, int bell, char *message);
+/* Gives the ring back; writers and sources on it have holds of their own. */
+void aio_ring_put(struct aio_ring *ring);
+int aio_ring_fd(const struct aio_ring *ring);   /* its memory, -1 = of this process */
+int aio_ring_bell(const struct aio_ring *ring); /* the eventfd that wakes the reader */
+void aio_ring_get_stats(const struct aio_ring *ring, struct aio_ring_stats *out);
+
+/* The writing end: one at a time. It goes on where a dead one stopped. */
+int aio_ring_writer_open(struct aio_ring_writer **out, struct aio_ring *ring,
+                         char *message);
+/* Copies a frame into the ring: 1, or 0 when there was no room (counted). The reader sees
+ * it after aio_ring_publish(). */
+int aio_ring_push(struct aio_ring_writer *w, const struct aio_frame *frame);
+/* To be called after a batch: shows it to the reader, and wakes it if it sleeps. */
+void aio_ring_publish(struct aio_ring_writer *w);
+/* Publishes, and says that no more frames will come (until the next writer opens). */
+void aio_ring_end(struct aio_ring_writer *w);
+/* Publishes and frees. Another writer may follow. */
+void aio_ring_writer_close(struct aio_ring_writer *w);
+
+struct aio_ring_options {
+    uint32_t end;           /* AIO_END once the writer has ended and all was taken */
+    uint64_t retain_budget; /* bytes of the retain pool, 0 = 16 MiB */
+};
+
+/* The reading end as a source: AIO_CAP_LIVE | AIO_CAP_RING. What an earlier reader took
+ * and did not give back is skipped and counted as abandoned. stats: dropped_ring counts
+ * from here on; aio_ring_get_stats() has the whole life. */
+int aio_ring_source_open(struct aio_source **out, struct aio_ring *ring,
+                         const struct aio_ring_options *opt, char *message);
+
+/* Several sources as one, as frames come, in turns. ports[i]: how many port numbers part
+ * i has (NULL: one each); its ports are counted on from those of the parts before it, and
+ * a port beyond its number is shown as its last. One part's end or error ends nothing
+ * until all have ended: then the worst of their results is given. An error is in message
+ * as soon as it comes. Owns the parts, except when it fails: AIO_ENOTSUP when some are
+ * live and some are not, AIO_EINVAL without parts or with more than 65535 ports. */
+int aio_join_open(struct aio_source **out, struct aio_source **parts,
+                  const uint16_t *ports, unsigned n);
+
+/* A thread that empties inner into a ring, and that ring as a source: whatever the
+ * consumer does, inner is served. inner belongs to the thread until close(), which waits
+ * for the thread (for a pipe, until it gives something). Inner's end and errors come
+ * after the frames before them. transmit() needs AIO_CAP_TRANSMIT_THREAD of inner, else
+ * it is AIO_ENOTSUP. frames + queued + dropped_ring = what inner handed out. Owns inner,
+ * except when it fails. */
+struct aio_pump_options {
+    uint64_t ring_bytes;    /* 0 = 256 MiB */
+    uint64_t retain_budget; /* bytes of the retain pool, 0 = 16 MiB */
+};
+
+int aio_pump_open(struct aio_source **out, struct aio_source *inner,
+                  const struct aio_pump_options *opt, char *message);
 
 /* ---- writing captures ------------------------------------------------------------ */
 

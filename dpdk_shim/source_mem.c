@@ -7,6 +7,7 @@
  */
 #include "base.h"
 
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -21,7 +22,8 @@ struct aio_mem {
     struct aio_base base;
     struct aio_owner store;  /* owner of the frames that need no delivery */
     struct frame_list input; /* what was pushed */
-    struct frame_list sent;  /* what was transmitted */
+    struct frame_list sent;  /* what was transmitted, perhaps by another thread */
+    _Atomic uint64_t transmitted;
     size_t next;             /* index into input of the next frame to hand out */
     uint64_t lent;           /* deliveries that are not released */
     uint32_t segment_seed;
@@ -266,9 +268,17 @@ static int mem_transmit(struct aio_source *src, uint16_t port,
             return i ? (int)i : aio_fail(src, AIO_ENOMEM, "out of memory");
         aio_frame_copy(&frames[i], 0, len, (uint8_t *)sent->data);
         sent->port = port;
-        mem->base.stats.transmitted++;
+        atomic_fetch_add_explicit(&mem->transmitted, 1, memory_order_relaxed);
     }
     return (int)n;
+}
+
+static void mem_stats(struct aio_source *src, struct aio_source_stats *out)
+{
+    struct aio_mem *mem = mem_of(src);
+
+    *out = mem->base.stats;
+    out->transmitted = atomic_load_explicit(&mem->transmitted, memory_order_relaxed);
 }
 
 static void mem_close(struct aio_source *src)
@@ -287,7 +297,7 @@ static const struct aio_source_ops mem_ops = {
     .retain = aio_base_retain,
     .transmit = mem_transmit,
     .descriptor = aio_base_no_descriptor,
-    .stats = aio_base_stats,
+    .stats = mem_stats,
     .close = mem_close,
 };
 
@@ -308,7 +318,7 @@ int aio_mem_open(struct aio_source **out, const struct aio_mem_options *opt)
     if (!mem)
         return AIO_ENOMEM;
     aio_base_init(&mem->base, &mem_ops,
-                  AIO_CAP_TRANSMIT | (ring ? AIO_CAP_RING : AIO_CAP_RETAIN_FREE),
+                  AIO_CAP_TRANSMIT | AIO_CAP_TRANSMIT_THREAD | (ring ? AIO_CAP_RING : AIO_CAP_RETAIN_FREE),
                   opt ? opt->retain_budget : 0);
     aio_owner_take(&mem->base, &mem->store, store_drop);
     mem->segment_seed = opt ? opt->segment_seed : 0;

@@ -159,23 +159,13 @@ static void merge_hand_out(struct aio_merge *m, struct aio_frame *out)
     }
 }
 
-static int severity(int result)
-{
-    static const int order[] = {AIO_END, AIO_CUT, AIO_ECORRUPT};
-
-    for (int i = 0; i < 3; i++)
-        if (result == order[i])
-            return i;
-    return 3;
-}
-
 /* What the parts ended with: the worst of it, of equals the first. */
 static int merge_result(struct aio_merge *m)
 {
     const struct part *worst = &m->parts[0];
 
     for (unsigned i = 1; i < m->n_parts; i++)
-        if (severity(m->parts[i].result) > severity(worst->result))
+        if (aio_severity(m->parts[i].result) > aio_severity(worst->result))
             worst = &m->parts[i];
     memcpy(m->base.pub.message, worst->src->message, sizeof m->base.pub.message);
     return worst->result;
@@ -231,12 +221,8 @@ static void add_part(struct aio_source_stats *sum, const struct part *part, bool
     struct aio_source_stats one;
 
     part->src->ops->stats(part->src, &one);
-    sum->dropped_nic += one.dropped_nic;
-    sum->dropped_kernel += one.dropped_kernel;
-    sum->dropped_pool += one.dropped_pool;
-    sum->outstanding += one.outstanding - (part->n - part->head);
-    sum->input_pos += one.input_pos;
-    sum->input_size += one.input_size;
+    aio_stats_add_parts(sum, &one);
+    sum->outstanding -= part->n - part->head;
     *sized = *sized && one.input_size;
 }
 

@@ -22,7 +22,9 @@ cdef class PacketHooks:
         """Functions in the place of those there were."""
         self.rules = tuple(rules)
         self.core.state.hook_contexts[HOOK_PACKET] = <void *>self
-        self.core.state.hooks[HOOK_PACKET] = packet_trampoline if self.rules else NULL
+        self.core.state.hooks[HOOK_PACKET] = NULL
+        if self.rules:
+            self.core.state.hooks[HOOK_PACKET] = packet_trampoline
 
     def detach(self):
         """Takes the hook out of the core."""

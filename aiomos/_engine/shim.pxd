@@ -43,6 +43,7 @@ cdef extern from "shim.h" nogil:
         AIO_CAP_RING
         AIO_CAP_TRANSMIT
         AIO_CAP_LIVE
+        AIO_CAP_TRANSMIT_THREAD
 
     struct aio_seg:
         const uint8_t *data
@@ -71,9 +72,11 @@ cdef extern from "shim.h" nogil:
         uint64_t bytes
         uint64_t dropped_nic
         uint64_t dropped_kernel
+        uint64_t dropped_ring
         uint64_t dropped_pool
         uint64_t transmitted
         uint64_t outstanding
+        uint64_t queued
         uint64_t input_pos
         uint64_t input_size
 
@@ -117,6 +120,51 @@ cdef extern from "shim.h" nogil:
     int aio_file_open(aio_source **out, const char *path, const aio_file_options *opt,
                       char *message) noexcept
     int aio_merge_open(aio_source **out, aio_source **parts, unsigned n) noexcept
+
+    # ---- rings of frames
+    struct aio_ring
+    struct aio_ring_writer
+
+    struct aio_ring_stats:
+        uint64_t size
+        uint64_t used
+        uint64_t pushed
+        uint64_t pushed_bytes
+        uint64_t dropped
+        uint64_t dropped_bytes
+        uint64_t taken
+        uint64_t released
+        uint64_t abandoned
+        uint64_t ended
+
+    int aio_ring_create(aio_ring **out, uint64_t size, int shared, char *message) noexcept
+    int aio_ring_attach(aio_ring **out, int fd, int bell, char *message) noexcept
+    void aio_ring_put(aio_ring *ring) noexcept
+    int aio_ring_fd(const aio_ring *ring) noexcept
+    int aio_ring_bell(const aio_ring *ring) noexcept
+    void aio_ring_get_stats(const aio_ring *ring, aio_ring_stats *out) noexcept
+
+    int aio_ring_writer_open(aio_ring_writer **out, aio_ring *ring, char *message) noexcept
+    int aio_ring_push(aio_ring_writer *w, const aio_frame *frame) noexcept
+    void aio_ring_publish(aio_ring_writer *w) noexcept
+    void aio_ring_end(aio_ring_writer *w) noexcept
+    void aio_ring_writer_close(aio_ring_writer *w) noexcept
+
+    struct aio_ring_options:
+        uint32_t end
+        uint64_t retain_budget
+
+    int aio_ring_source_open(aio_source **out, aio_ring *ring, const aio_ring_options *opt,
+                             char *message) noexcept
+    int aio_join_open(aio_source **out, aio_source **parts, const uint16_t *ports,
+                      unsigned n) noexcept
+
+    struct aio_pump_options:
+        uint64_t ring_bytes
+        uint64_t retain_budget
+
+    int aio_pump_open(aio_source **out, aio_source *inner, const aio_pump_options *opt,
+                      char *message) noexcept
 
     # ---- writing captures
     struct aio_writer

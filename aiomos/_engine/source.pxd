@@ -19,6 +19,8 @@ cdef class Source:
     @staticmethod
     cdef Source adopt(aio_source *src, str name)
     cdef aio_source *open_source(self) except NULL  # raises SourceError once closed
+    cdef aio_source *give_away(self) except NULL    # the caller's to close from now on
+    cdef void take_back(self, aio_source *src) noexcept
     cdef int burst(self, aio_frame *frames, unsigned max_frames) except? -1
 
 

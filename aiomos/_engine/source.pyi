@@ -17,9 +17,11 @@ class SourceStats(NamedTuple):
     bytes: int
     dropped_nic: int
     dropped_kernel: int
+    dropped_ring: int
     dropped_pool: int
     transmitted: int
     outstanding: int
+    queued: int
     input_pos: int
     input_size: int
 
@@ -72,6 +74,8 @@ class HeldFrame:
     def data(self) -> bytes: ...
     @property
     def raw(self) -> RawFrame: ...
+    @property
+    def device(self) -> tuple[int, tuple[int, ...], int, int]: ...
     @property
     def pieces(self) -> list[int]: ...
     def retain(self) -> HeldFrame: ...

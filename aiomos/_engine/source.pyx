@@ -44,9 +44,11 @@ class SourceStats(NamedTuple):
     bytes: int
     dropped_nic: int
     dropped_kernel: int
+    dropped_ring: int
     dropped_pool: int
     transmitted: int
     outstanding: int
+    queued: int
     input_pos: int
     input_size: int
 
@@ -55,9 +57,11 @@ SourceStats.frames.__doc__ = "Frames handed out."
 SourceStats.bytes.__doc__ = "Their captured bytes."
 SourceStats.dropped_nic.__doc__ = "Frames lost before the source, by the device."
 SourceStats.dropped_kernel.__doc__ = "Frames lost before the source, by the kernel or capture tool."
+SourceStats.dropped_ring.__doc__ = "Frames lost within: a ring of a pump or distributor was full."
 SourceStats.dropped_pool.__doc__ = "Holds refused: the retain pool's budget was used up."
 SourceStats.transmitted.__doc__ = "Frames sent."
 SourceStats.outstanding.__doc__ = "Frames handed out or held, and not given back yet."
+SourceStats.queued.__doc__ = "Frames in such a ring, waiting to be handed out."
 SourceStats.input_pos.__doc__ = "Bytes of input read so far (of the file as it lies there)."
 SourceStats.input_size.__doc__ = "Bytes of input in all; 0 if unknown, as with a pipe."
 
@@ -158,6 +162,18 @@ cdef class Source:
             raise SourceError(f"{self.name}: source is closed")
         return self.src
 
+    cdef aio_source *give_away(self) except NULL:
+        """For a source made of this one: here it is closed now, there it lives on."""
+        cdef aio_source *src = self.open_source()
+        src.ops.stats(src, &self.last_stats)
+        self.last_message = _text(src.message)
+        self.src = NULL
+        return src
+
+    cdef void take_back(self, aio_source *src) noexcept:
+        """When nothing came of it."""
+        self.src = src
+
     def close(self) -> None:
         """Frees everything, frames still held included. May be called twice."""
         cdef aio_source *src = self.src
@@ -172,8 +188,9 @@ cdef class Source:
         if self.src != NULL:
             self.src.ops.stats(self.src, &self.last_stats)
         s = self.last_stats
-        return SourceStats(s.frames, s.bytes, s.dropped_nic, s.dropped_kernel, s.dropped_pool,
-                           s.transmitted, s.outstanding, s.input_pos, s.input_size)
+        return SourceStats(s.frames, s.bytes, s.dropped_nic, s.dropped_kernel, s.dropped_ring,
+                           s.dropped_pool, s.transmitted, s.outstanding, s.queued,
+                           s.input_pos, s.input_size)
 
     @property
     def closed(self) -> bool:
@@ -269,6 +286,13 @@ cdef class HeldFrame:
     def raw(self) -> RawFrame:
         self.held_source()
         return _raw_frame(&self.frame)
+
+    @property
+    def device(self) -> tuple:
+        """What the device said: hash, stripped VLAN tags, checksum states of IP and above."""
+        self.held_source()
+        tags = tuple([self.frame.vlan[i] for i in range(self.frame.n_vlan)])
+        return self.frame.hash, tags, self.frame.csum_ip, self.frame.csum_l4
 
     @property
     def pieces(self) -> list:
