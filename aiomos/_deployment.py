@@ -73,9 +73,10 @@ def _checked(launch: Launch, count: int, cores: tuple[int, ...]) -> tuple[int, .
 @contextlib.contextmanager
 def _fanout(launch: Launch, places: list[Place]) -> Iterator[list[Place]]:
     """A socket of one fanout group for each."""
-    from aiomos._engine.interface import open_group
+    from aiomos._engine.interface import InterfaceGroup
 
-    group = open_group(
+    assert launch.interface is not None
+    group = InterfaceGroup(
         launch.interface,
         len(places),
         ring_bytes=launch.buffer,
@@ -84,8 +85,7 @@ def _fanout(launch: Launch, places: list[Place]) -> Iterator[list[Place]]:
     )
     with group:
         yield [
-            attrs.evolve(place, packet=(group.fileno(n), group.state_fileno(n)))
-            for n, place in enumerate(places)
+            attrs.evolve(place, packet=group.filenos(n)) for n, place in enumerate(places)
         ]
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import attrs
 
@@ -42,7 +42,7 @@ class Launch:
     exclusive: bool = False
     force: bool = False
     promiscuous: bool = True
-    direction: str = "both"
+    direction: Literal["both", "in", "out"] = "both"
     buffer: int = 0
     pump: int = 0
     io_patience: float = 5.0

@@ -58,7 +58,7 @@ def open_place(launch: Launch, place: Place) -> Source:
 
     parts = []
     if place.packet is not None:
-        parts.append(with_pump(interface.attach_interface(*place.packet), launch))
+        parts.append(with_pump(interface.attach_interface(*place.packet, name=launch.name), launch))
     parts += [rings.ring_source(rings.Ring.attach(*ring)) for ring in place.inbox]
     return parts[0] if len(parts) == 1 else rings.join_sources(parts)
 

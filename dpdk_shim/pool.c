@@ -98,17 +98,28 @@ static struct aio_pool_block *block_get(struct aio_pool *pool, uint64_t len)
     return block;
 }
 
-bool aio_pool_copy(struct aio_pool *pool, struct aio_frame *frame)
+struct aio_owner *aio_pool_take(struct aio_pool *pool, uint64_t len, uint8_t **data)
 {
-    struct aio_pool_block *block = block_get(pool, frame->cap_len);
+    struct aio_pool_block *block = block_get(pool, len);
 
     if (!block)
-        return false;
-    aio_frame_copy(frame, 0, frame->cap_len, block->data);
+        return NULL;
     aio_owner_take(pool->base, &block->owner, block_drop);
     block->owner.pooled = true;
-    frame->owner = block;
-    frame->data = block->data;
+    *data = block->data;
+    return &block->owner;
+}
+
+bool aio_pool_copy(struct aio_pool *pool, struct aio_frame *frame)
+{
+    uint8_t *data;
+    struct aio_owner *owner = aio_pool_take(pool, frame->cap_len, &data);
+
+    if (!owner)
+        return false;
+    aio_frame_copy(frame, 0, frame->cap_len, data);
+    frame->owner = owner;
+    frame->data = data;
     frame->next = NULL;
     frame->head_len = frame->cap_len;
     return true;

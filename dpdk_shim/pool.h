@@ -10,6 +10,7 @@
 
 struct aio_base;
 struct aio_frame;
+struct aio_owner;
 struct aio_pool_block;
 
 /* The budget counts blocks in use and blocks kept for the next user: it bounds what the
@@ -29,5 +30,8 @@ void aio_pool_free(struct aio_pool *pool);
 /* Copies the frame's bytes and makes *frame point to the copy, with one hold on it.
  * False, and *frame untouched, when the budget is used up. */
 bool aio_pool_copy(struct aio_pool *pool, struct aio_frame *frame);
+
+/* A block of at least len bytes to be filled, with one hold on it; NULL as above. */
+struct aio_owner *aio_pool_take(struct aio_pool *pool, uint64_t len, uint8_t **data);
 
 #endif

@@ -273,6 +273,55 @@ struct aio_pump_options {
 int aio_pump_open(struct aio_source **out, struct aio_source *inner,
                   const struct aio_pump_options *opt, char *message);
 
+/* ---- kernel interfaces: packet sockets ---------------------------------------------- */
+
+struct aio_packet_options {
+    uint64_t ring_bytes; /* memory of one socket's ring, 0 = 32 MiB */
+    uint32_t snap_len;   /* bytes kept of a frame, 0 = all */
+    uint8_t direction;   /* enum aio_direction to see, AIO_DIR_UNKNOWN = both */
+    uint8_t no_promiscuous;
+    uint8_t transmit; /* frames are to be sent too: AIO_CAP_TRANSMIT */
+};
+
+/* Of one socket, whoever reads it or read it: survives its readers. */
+struct aio_packet_stats {
+    uint64_t frames;         /* handed out by all readers */
+    uint64_t bytes;          /* their captured bytes */
+    uint64_t dropped_kernel; /* no room in the ring */
+    uint64_t dropped_nic; /* rx_missed of the interface; of a group's first socket only */
+    uint64_t cut;         /* handed out shorter than they came: their copy was lost */
+    uint64_t recovered;   /* slots that a reader had when it died: their frames are lost */
+    uint64_t readers;     /* how many there were */
+    uint64_t link_losses; /* link up before, and not now */
+    uint32_t link_up;     /* 1: interface and carrier are up */
+    uint32_t reader;      /* process id of the present reader, 0 = none */
+};
+
+/* Sets up n sockets that share the frames of an interface (n = 1: one that has all) and
+ * reads none. A flow's frames, both directions, meet at one socket: number
+ * (h & 127) % n, h the Toeplitz hash of addresses and ports under a key of 0x6d5a
+ * repeated. name "any" is all interfaces. fds are the sockets, state_fds the memory where
+ * a successor finds how far a reader came; all close-on-exec, all the caller's. On
+ * failure none is open, message (>= 256 bytes) says why, and errno is set if known. */
+int aio_packet_sockets(const char *name, const struct aio_packet_options *opt, unsigned n,
+                       int *fds, int *state_fds, char *message);
+
+/* A reader of one of them, which takes both descriptors over, unless it fails: they are
+ * closed with it, and until then its process closes no duplicate of state_fd, or loses
+ * the lock on it. One reader at a time; slots that a dead one had go back to the kernel,
+ * counted. retain_budget is for held frames and for those larger than a slot, 0 = 64 MiB. */
+int aio_packet_attach(struct aio_source **out, int fd, int state_fd, uint64_t retain_budget,
+                      char *message);
+
+/* Both in one, for who needs no successor. */
+int aio_packet_open(struct aio_source **out, const char *name,
+                    const struct aio_packet_options *opt, uint64_t retain_budget,
+                    char *message);
+
+/* Counters of a socket, read by anybody who has both descriptors; and of a source. */
+int aio_packet_socket_stats(int fd, int state_fd, struct aio_packet_stats *out);
+void aio_packet_source_stats(struct aio_source *src, struct aio_packet_stats *out);
+
 /* ---- writing captures ------------------------------------------------------------ */
 
 struct aio_writer;

@@ -166,6 +166,35 @@ cdef extern from "shim.h" nogil:
     int aio_pump_open(aio_source **out, aio_source *inner, const aio_pump_options *opt,
                       char *message) noexcept
 
+    # ---- kernel interfaces: packet sockets
+    struct aio_packet_options:
+        uint64_t ring_bytes
+        uint32_t snap_len
+        uint8_t direction
+        uint8_t no_promiscuous
+        uint8_t transmit
+
+    struct aio_packet_stats:
+        uint64_t frames
+        uint64_t bytes
+        uint64_t dropped_kernel
+        uint64_t dropped_nic
+        uint64_t cut
+        uint64_t recovered
+        uint64_t readers
+        uint64_t link_losses
+        uint32_t link_up
+        uint32_t reader
+
+    int aio_packet_sockets(const char *name, const aio_packet_options *opt, unsigned n,
+                           int *fds, int *state_fds, char *message) noexcept
+    int aio_packet_attach(aio_source **out, int fd, int state_fd, uint64_t retain_budget,
+                          char *message) noexcept
+    int aio_packet_open(aio_source **out, const char *name, const aio_packet_options *opt,
+                        uint64_t retain_budget, char *message) noexcept
+    int aio_packet_socket_stats(int fd, int state_fd, aio_packet_stats *out) noexcept
+    void aio_packet_source_stats(aio_source *src, aio_packet_stats *out) noexcept
+
     # ---- writing captures
     struct aio_writer
 
