@@ -84,9 +84,7 @@ def _fanout(launch: Launch, places: list[Place]) -> Iterator[list[Place]]:
         direction=launch.direction,
     )
     with group:
-        yield [
-            attrs.evolve(place, packet=group.filenos(n)) for n, place in enumerate(places)
-        ]
+        yield [attrs.evolve(place, packet=group.filenos(n)) for n, place in enumerate(places)]
 
 
 @contextlib.contextmanager

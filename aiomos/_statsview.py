@@ -20,12 +20,10 @@ if TYPE_CHECKING:
 #: Columns: what stands above them, and the field.
 COLUMNS = (
     ("received", "received"),
-    ("dropped\nNIC", "dropped_nic"),
-    ("dropped\nkernel", "dropped_kernel"),
-    ("dropped\nring", "dropped_ring"),
+    ("dropped", "dropped"),
     ("filtered", "filtered"),
     ("processed", "processed"),
-    ("handed\nover", "handed_over"),
+    ("handed over", "handed_over"),
     ("waiting", "waiting"),
     ("flows", "flows"),
     ("handlers", "handlers"),
@@ -63,9 +61,9 @@ def table_of(report: Report) -> RenderableType:
     from rich.table import Table
 
     table = Table(box=None, header_style="bold", pad_edge=False)
-    table.add_column("worker", justify="right")
+    table.add_column("worker", justify="right", no_wrap=True)
     for heading, _ in COLUMNS:
-        table.add_column(heading, justify="right")
+        table.add_column(heading, justify="right", no_wrap=True)
     workers = _workers(report)
     total = totals_of(report)
     for worker in workers:
@@ -92,6 +90,9 @@ def _lines(report: Report, total: WorkerStats) -> list[str]:
     lines = [f"{total.counters[name]:,} {text}" for name, text in TOLD.items()
              if total.counters.get(name)]  # fmt: skip
     said: dict[str, Any] = {
+        "dropped by the device": total.dropped_nic,
+        "dropped by the kernel: its ring was full (-B)": total.dropped_kernel,
+        "dropped by a ring between processes or threads: it was full": total.dropped_ring,
         "functions of the app failed": total.handler_errors,
         "workers started again": report["restarts"],
         "packets unaccounted for: please report this": total.unaccounted,
