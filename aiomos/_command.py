@@ -26,7 +26,7 @@ from aiomos._summary import Summary
 
 def launch_of(
     app: str, files: tuple[str, ...], interface: str | None, *, exclusive: bool, force: bool,
-    promiscuous: bool, direction: str, buffer: int | None, pump: int | None, **options: Any,
+    promiscuous: bool, direction: Any, buffer: int | None, pump: int | None, **options: Any,
 ) -> tuple[Launch, dict[str, Any]]:  # fmt: skip
     """Where frames come from, and the options that are left.
 

@@ -8,16 +8,24 @@ wrong worker all the same (fragments, what is in a tunnel) go to the right one b
 from __future__ import annotations
 
 import contextlib
+import itertools
 import logging
 import os
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import attrs
 
 from aiomos._engine.errors import ConfigError
 from aiomos._launch import MOST_WORKERS, Launch, Place
 from aiomos._supervisor import Supervisor
+
+if TYPE_CHECKING:
+    from aiomos._engine.interface import InterfaceGroup
+    from aiomos._engine.rings import Ring
+
+#: By the numbers of the worker that writes and the one that reads.
+Rings: TypeAlias = "dict[tuple[int, int], Ring]"
 
 log = logging.getLogger("aiomos")
 
@@ -41,13 +49,32 @@ def deployed(
         SourceError: the source cannot be opened.
     """
     cores = _checked(launch, count, cores)
-    launch = attrs.evolve(launch, engine=engine, io_patience=io_patience)
+    launch = attrs.evolve(launch, engine=engine, io_patience=io_patience, drain=drain)
     places = [Place(number=number, count=count, cores=cores) for number in range(count)]
+    group: InterfaceGroup | None = None
+    rings: Rings = {}
     with contextlib.ExitStack() as stack:
         if launch.live:
-            places = stack.enter_context(_fanout(launch, places))
-            places = stack.enter_context(_hand_over(places))
-        yield Supervisor(launch, places, drain)
+            group = stack.enter_context(_group(launch, count))
+            rings = _hand_over(stack, count)
+            places = [
+                attrs.evolve(
+                    place,
+                    packet=group.filenos(place.number),
+                    inbox=tuple(_ends(r) for (_, to), r in rings.items() if to == place.number),
+                    outbox=tuple(
+                        (to, *_ends(r)) for (by, to), r in rings.items() if by == place.number
+                    ),
+                )
+                for place in places
+            ]
+
+        def taken(number: int) -> int:
+            """Frames that were given to the processes at one place so far, whatever they did."""
+            from_rings = sum(r.stats().taken for (_, to), r in rings.items() if to == number)
+            return from_rings + (group.stats()[number].frames if group is not None else 0)
+
+        yield Supervisor(launch, places, taken)
 
 
 def _checked(launch: Launch, count: int, cores: tuple[int, ...]) -> tuple[int, ...]:
@@ -70,39 +97,28 @@ def _checked(launch: Launch, count: int, cores: tuple[int, ...]) -> tuple[int, .
     return cores or tuple(allowed)
 
 
-@contextlib.contextmanager
-def _fanout(launch: Launch, places: list[Place]) -> Iterator[list[Place]]:
-    """A socket of one fanout group for each."""
+def _group(launch: Launch, count: int) -> InterfaceGroup:
+    """A socket of one fanout group for each worker."""
     from aiomos._engine.interface import InterfaceGroup
 
     assert launch.interface is not None
-    group = InterfaceGroup(
+    return InterfaceGroup(
         launch.interface,
-        len(places),
+        count,
         ring_bytes=launch.buffer,
         promiscuous=launch.promiscuous,
         direction=launch.direction,
     )
-    with group:
-        yield [attrs.evolve(place, packet=group.filenos(n)) for n, place in enumerate(places)]
 
 
-@contextlib.contextmanager
-def _hand_over(places: list[Place]) -> Iterator[list[Place]]:
-    """A ring from each to each other."""
+def _hand_over(stack: contextlib.ExitStack, count: int) -> Rings:
+    """A ring from each worker to each other, by their numbers."""
     from aiomos._engine.rings import Ring
 
-    with contextlib.ExitStack() as stack:
-        inbox: dict[int, list[tuple[int, int]]] = {p.number: [] for p in places}
-        outbox: dict[int, list[tuple[int, int, int]]] = {p.number: [] for p in places}
-        for sender in inbox:
-            for receiver in inbox:
-                if sender != receiver:
-                    ring = stack.enter_context(Ring.create(HAND_OVER))
-                    descriptors = ring.fileno(), ring.bell
-                    inbox[receiver].append(descriptors)
-                    outbox[sender].append((receiver, *descriptors))
-        yield [
-            attrs.evolve(p, inbox=tuple(inbox[p.number]), outbox=tuple(outbox[p.number]))
-            for p in places
-        ]
+    pairs = itertools.permutations(range(count), 2)
+    return {pair: stack.enter_context(Ring.create(HAND_OVER)) for pair in pairs}
+
+
+def _ends(ring: Ring) -> tuple[int, int]:
+    """Descriptors of a ring."""
+    return ring.fileno(), ring.bell

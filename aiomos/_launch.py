@@ -33,6 +33,7 @@ class Launch:
         buffer: bytes of the kernel's ring for one worker; 0: the usual.
         pump: bytes of the ring behind a thread of its own that receives; 0: no such thread.
         io_patience: real seconds that one operation may hold capture time.
+        drain: seconds that a worker gets to end in, and open flows on code that was replaced.
         engine: keywords of :class:`aiomos.Engine`.
     """
 
@@ -46,6 +47,7 @@ class Launch:
     buffer: int = 0
     pump: int = 0
     io_patience: float = 5.0
+    drain: float = 30.0
     engine: dict[str, Any] = attrs.field(factory=dict)
 
     @property

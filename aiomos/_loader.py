@@ -31,6 +31,44 @@ def load_app(spec: str) -> App:
         raise AppError(f"{place}: {error}") from None
 
 
+def load_again(spec: str) -> App:
+    """The same app from its present sources: its module and those beside it are read afresh.
+
+    What was imported before stays with those who use it. Where this raises, modules are as they
+    were.
+
+    Raises:
+        AppError: as load_app().
+    """
+    before = dict(sys.modules)
+    for name in _beside(spec.partition(":")[0]):
+        del sys.modules[name]
+    importlib.invalidate_caches()
+    try:
+        return load_app(spec)
+    except BaseException:
+        sys.modules.update(before)
+        raise
+
+
+def _beside(place: str) -> list[str]:
+    """Modules that were read from the app's own folder, or below it."""
+    path = Path(place)
+    folder = path.resolve().parent if path.is_file() else Path.cwd()
+    found = []
+    for name, module in sys.modules.items():
+        source = Path(getattr(module, "__file__", None) or "/")
+        if name == "__main__" or not source.is_relative_to(folder):
+            continue
+        if not {"site-packages", "dist-packages"} & set(source.parts) and not _is_own(name):
+            found.append(name)
+    return found
+
+
+def _is_own(name: str) -> bool:
+    return name.partition(".")[0] == __name__.partition(".")[0]
+
+
 def _import(place: str) -> ModuleType:
     path = Path(place)
     is_file = path.suffix == ".py" or path.is_file()

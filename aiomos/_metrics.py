@@ -17,7 +17,7 @@ class WorkerStats:
     """What became of the frames that were meant for one worker, up to one moment.
 
     ``received`` is the sum of what was dropped in front of the engine (``dropped_*``), of
-    ``filtered``, ``processed``, ``left`` and ``handed_over``, and of ``waiting``.
+    ``filtered``, ``processed``, ``left`` and ``handed_over``, of ``waiting`` and of ``lost``.
 
     Attributes:
         number: of the worker, from 0.
@@ -31,6 +31,7 @@ class WorkerStats:
         left: of a file that every worker reads: taken by others.
         handed_over: of flows that are other workers': ``wrong_core``.
         waiting: taken from the source, and not processed yet.
+        lost: taken by a process that was killed, which did not say any more what became of them.
         dropped_pool: frames that somebody wanted to keep, for which there was no memory.
         flows: open now.
         handlers: at work now.
@@ -50,6 +51,7 @@ class WorkerStats:
     left: int = 0
     handed_over: int = 0
     waiting: int = 0
+    lost: int = 0
     dropped_pool: int = 0
     flows: int = 0
     handlers: int = 0
@@ -65,8 +67,8 @@ class WorkerStats:
     @property
     def unaccounted(self) -> int:
         """Frames of which nobody knows: 0, or the statistics are wrong."""
-        known = self.filtered + self.processed + self.left + self.handed_over + self.waiting
-        return self.received - self.dropped - known
+        known = self.filtered + self.processed + self.left + self.handed_over
+        return self.received - self.dropped - known - self.waiting - self.lost
 
 
 _NAMES = ("number", "pid", "memory", "counters")

@@ -19,7 +19,7 @@ import attrs
 
 from aiomos._control import Channel, Message
 from aiomos._launch import Launch, Place
-from aiomos._metrics import WorkerStats
+from aiomos._metrics import WorkerStats, sum_of
 from aiomos._statsocket import Report, answering
 from aiomos._statsview import report_of
 from aiomos._summary import Summary
@@ -30,6 +30,8 @@ log = logging.getLogger("aiomos")
 BACK_OFF, BACK_OFF_MOST = 0.1, 10.0
 #: A worker that lived for so many seconds begins with the first again.
 STEADY = 5.0
+#: Seconds between questions for statistics.
+LISTEN = 1.0
 #: Seconds that a worker has for an answer.
 ANSWER = 1.0
 
@@ -46,15 +48,16 @@ class WorkerProcess:
         stats: of the last one, as it last said.
     """
 
-    def __init__(self, launch: Launch, place: Place, drain: float) -> None:
+    def __init__(self, launch: Launch, place: Place, taken: Callable[[int], int]) -> None:
         self.launch = launch
         self.place = place
-        self.drain = drain
+        self._taken = taken
         self.pid: int | None = None
         self.ready = asyncio.Event()
         self.restarts = 0
         self.summary: Summary | None = None
         self.stats = WorkerStats(number=place.number)
+        self._past = WorkerStats(number=place.number)  # of those before it
         self.failure: str | None = None  # why it did not begin
         self._channel: Channel | None = None
         self._answers: dict[int, asyncio.Future[WorkerStats]] = {}
@@ -79,6 +82,7 @@ class WorkerProcess:
             if loop.time() - began >= STEADY:
                 delay = BACK_OFF
             self.restarts += 1
+            self._bury()
             log.warning("%s %s; another one in %g s", self, _why(status), delay)
             await asyncio.sleep(delay)
             delay = min(2 * delay, BACK_OFF_MOST)
@@ -124,13 +128,18 @@ class WorkerProcess:
         self._stopping = True
         if self._channel is not None:
             self._channel.send("stop")
-        asyncio.get_running_loop().call_later(self.drain, self.kill)
+        asyncio.get_running_loop().call_later(self.launch.drain, self.kill)
 
     def kill(self) -> None:
         """At once."""
         self._stopping = True
         if self._process is not None and self._process.returncode is None:
             self._process.kill()
+
+    def reload(self) -> None:
+        """New flows are on new code."""
+        if self._channel is not None:
+            self._channel.send("reload")
 
     # ---- what it says --------------------------------------------------------------------------
 
@@ -159,8 +168,23 @@ class WorkerProcess:
             answer.cancel()
         self._answers.clear()
 
+    def _bury(self) -> None:
+        """What a process that was killed has counted, and what it had taken besides."""
+        dead = attrs.evolve(self.stats, waiting=0, flows=0, handlers=0)
+        taken = self._taken(self.place.number) - _frames(self._past)
+        lost = max(taken - _frames(dead), 0) + self.stats.waiting
+        more = WorkerStats(received=lost - self.stats.waiting, lost=lost)
+        self._past = attrs.evolve(sum_of([self._past, dead, more]), number=self.place.number)
+        self.stats = WorkerStats(number=self.place.number)
+
     async def ask_stats(self) -> WorkerStats:
-        """Its statistics; the last known where it does not answer."""
+        """Statistics of this place: of all processes that stood there."""
+        latest = await self._ask_process()
+        number, pid = self.place.number, self.pid or 0
+        return attrs.evolve(sum_of([self._past, latest]), number=number, pid=pid)
+
+    async def _ask_process(self) -> WorkerStats:
+        """Those of the present one; the last known where it does not answer."""
         if self._channel is None or self.pid is None or not self.ready.is_set():
             return self.stats
         self._asked += 1
@@ -170,6 +194,11 @@ class WorkerProcess:
             async with asyncio.timeout(ANSWER):
                 await answer
         return self.stats
+
+
+def _frames(stats: WorkerStats) -> int:
+    """Frames that were taken from the source."""
+    return stats.received - stats.dropped
 
 
 def _why(status: int) -> str:
@@ -186,23 +215,24 @@ class Supervisor:
     Args:
         launch: what they run.
         places: where each of them stands.
-        drain: seconds that they get to end in.
+        taken: how many frames the processes at a place have taken, by what outlives them.
     """
 
-    def __init__(self, launch: Launch, places: list[Place], drain: float = 30.0) -> None:
+    def __init__(self, launch: Launch, places: list[Place], taken: Callable[[int], int]) -> None:
         self.launch = launch
-        self.workers = [WorkerProcess(launch, place, drain) for place in places]
+        self.workers = [WorkerProcess(launch, place, taken) for place in places]
         self.on_ready: Callable[[], None] | None = None
 
     async def run(self) -> int:
         """Until all have ended; the exit status."""
         lives = [asyncio.create_task(worker.live(), name=str(worker)) for worker in self.workers]
-        announced = asyncio.create_task(self._announce())
+        beside = [asyncio.create_task(self._announce()), asyncio.create_task(self._listen())]
         async with answering(self.report), self._signals():
             try:
                 statuses = await self._watch(lives)
             finally:
-                announced.cancel()
+                for task in beside:
+                    task.cancel()
                 for worker in self.workers:
                     worker.kill()
         return self._judged(statuses)
@@ -223,6 +253,12 @@ class Supervisor:
         if self.on_ready is not None:
             self.on_ready()
 
+    async def _listen(self) -> None:
+        """Asks for statistics again and again: those of a worker that is killed are known."""
+        while True:
+            await asyncio.sleep(LISTEN)
+            await self.stats()
+
     def _judged(self, statuses: list[int]) -> int:
         """What failed is said; the exit status of all."""
         for worker, status in zip(self.workers, statuses, strict=True):
@@ -240,6 +276,14 @@ class Supervisor:
         for worker in self.workers:
             worker.stop()
 
+    def reload(self) -> None:
+        """All take the app's present code for new flows."""
+        if not self.launch.live:
+            log.warning("SIGHUP: a replay is not reloaded; begin it again")
+            return
+        for worker in self.workers:
+            worker.reload()
+
     @contextlib.asynccontextmanager
     async def _signals(self) -> Any:
         """The first SIGINT or SIGTERM ends all in order, the next one at once."""
@@ -255,10 +299,11 @@ class Supervisor:
 
         for number in taken:
             loop.add_signal_handler(number, stop)
+        loop.add_signal_handler(signal.SIGHUP, self.reload)
         try:
             yield
         finally:
-            for number in taken:
+            for number in (*taken, signal.SIGHUP):
                 loop.remove_signal_handler(number)
 
     # ---- what they count -----------------------------------------------------------------------

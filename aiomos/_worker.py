@@ -20,7 +20,7 @@ import attrs
 from aiomos._control import Channel, Message
 from aiomos._engine.errors import AiomosError, SourceError
 from aiomos._launch import Launch, Place
-from aiomos._loader import load_app
+from aiomos._loader import load_again, load_app
 from aiomos._metrics import worker_stats
 from aiomos._output import watch_output
 from aiomos._runner import Engine, serve_on_own_loop
@@ -41,6 +41,7 @@ class Worker:
         self.place = place
         self.engine: Engine | None = None
         self.channel: Channel | None = None
+        self._reloading: asyncio.Task[None] | None = None
 
     def run(self) -> int:
         """The exit status; what the run came to, or why it did not begin, has been told."""
@@ -56,6 +57,7 @@ class Worker:
             try:
                 engine = Engine(source, **self.launch.engine)
                 engine.number = self.place.number
+                engine.drain = self.launch.drain
                 keep = take_place(engine.core, self.launch, self.place)
                 engine.on_start = self._started
                 self.engine = engine
@@ -90,11 +92,25 @@ class Worker:
         self.channel = Channel(self.end, loop, self._heard, self.engine.stop)
         self.channel.send("ready", pid=os.getpid())
 
+    async def _reload(self) -> None:
+        """New flows on the app's present code; what cannot be served leaves all as it was."""
+        assert self.engine is not None
+        try:
+            await self.engine.reload(load_again(self.launch.app))
+        except AiomosError as error:
+            log.error("not reloaded, the old code goes on: %s", error)
+        except Exception as error:
+            log.error("not reloaded, the old code goes on: %s: %s", type(error).__name__, error)
+        else:
+            log.warning("reloaded: new flows are on new code")
+
     def _heard(self, message: Message) -> None:
         assert self.engine is not None
         assert self.channel is not None
         if message["kind"] == "stop":
             self.engine.stop()
+        elif message["kind"] == "reload":
+            self._reloading = asyncio.ensure_future(self._reload())
         elif message["kind"] == "stats":
             stats = attrs.asdict(worker_stats(self.engine))
             self.channel.send("stats", id=message["id"], stats=stats)
