@@ -32,7 +32,7 @@ ENGINE_LAYERS: dict[str, str] = {
     "protocol": "state stats life icmp strays shed fragments admit repeats delivery receive urgent"
     " signatures checks closing offers direction handshake tcp udp flowfilters",
     "core": "core",
-    "bridge": "source probe taskface taskqueue task reading deadline packet statsview handler facts endpoint flowview"
+    "bridge": "source rings probe taskface taskqueue task reading deadline packet statsview handler facts endpoint flowview"
     " faults packethooks overlimit feed eventmake eventqueue eventrun subscription eventbridge pump",
     "test hooks": "_testing _resume _check _fuzzheaders _fuzzframes _fuzz",
 }

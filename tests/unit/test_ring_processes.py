@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import TypeAlias
 
 import pytest
+
+sys.path.append(str(Path(__file__).parents[1]))
 import ring_peer
 from ring_peer import content
 
@@ -110,7 +112,9 @@ def test_killed_reader_loses_what_it_held_and_nothing_else(ring: Ring, start: St
         assert stats.used == 0
 
 
-def test_readers_killed_again_and_again_account_for_every_frame(ring: Ring, start: StartPeer) -> None:
+def test_readers_killed_again_and_again_account_for_every_frame(
+    ring: Ring, start: StartPeer
+) -> None:
     rng = random.Random(3)
     writing = start("write", 0, 30_000)
     for _ in range(4):
@@ -129,7 +133,9 @@ def test_readers_killed_again_and_again_account_for_every_frame(ring: Ring, star
     assert stats.dropped == stats.used == 0
 
 
-def test_successor_begins_where_the_killed_reader_stopped_taking(ring: Ring, start: StartPeer) -> None:
+def test_successor_begins_where_the_killed_reader_stopped_taking(
+    ring: Ring, start: StartPeer
+) -> None:
     writing = start("write", 0, 20_000)
     reader = start("read")
     wait_until("a reader at work", lambda: ring.stats().taken >= 1000)
