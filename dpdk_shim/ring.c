@@ -148,9 +148,9 @@ int aio_ring_create(struct aio_ring **out, uint64_t size, int shared, char *mess
 
     *out = NULL;
     if (size == 0 || size > AIO_RING_LARGEST)
-        return aio_ring_fail(message, AIO_EINVAL,
-                             "a ring of %llu bytes: it can have 1 to %llu",
-                             (unsigned long long)size, (unsigned long long)AIO_RING_LARGEST);
+        return aio_ring_fail(
+            message, AIO_EINVAL, "a ring of %llu bytes: it can have 1 to %llu",
+            (unsigned long long)size, (unsigned long long)AIO_RING_LARGEST);
     ring = ring_new();
     if (!ring)
         return aio_ring_fail(message, AIO_ENOMEM, "out of memory");
@@ -190,7 +190,8 @@ static int header_check(const struct aio_ring *ring, char *message)
     const struct aio_ring_header *header = ring->header;
 
     if (header->magic != AIO_RING_MAGIC)
-        return aio_ring_fail(message, AIO_ECORRUPT, "no ring of frames: wrong magic number");
+        return aio_ring_fail(message, AIO_ECORRUPT,
+                             "no ring of frames: wrong magic number");
     if (header->abi != AIO_RING_ABI || header->record != sizeof(struct aio_ring_record))
         return aio_ring_fail(message, AIO_ECORRUPT,
                              "a ring of version %u, this is version %u: "

@@ -115,7 +115,8 @@ void aio_ring_publish(struct aio_ring_writer *w)
 {
     if (w->pos == w->published)
         return;
-    aio_ring_move(&w->ring->header->head, w->pos, w->frames, w->bytes, memory_order_seq_cst);
+    aio_ring_move(&w->ring->header->head, w->pos, w->frames, w->bytes,
+                  memory_order_seq_cst);
     w->published = w->pos;
     wake_reader(w->ring);
 }

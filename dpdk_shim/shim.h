@@ -245,8 +245,9 @@ struct aio_ring_options {
 };
 
 /* The reading end as a source: AIO_CAP_LIVE | AIO_CAP_RING. What an earlier reader took
- * and did not give back is skipped and counted as abandoned. stats: dropped_ring counts
- * from here on; aio_ring_get_stats() has the whole life. */
+ * and did not give back is skipped and counted as abandoned. A frame that is kept longer
+ * than it may be holds up the room behind it, and nothing worse. stats: dropped_ring
+ * counts from here on; aio_ring_get_stats() has the whole life. */
 int aio_ring_source_open(struct aio_source **out, struct aio_ring *ring,
                          const struct aio_ring_options *opt, char *message);
 
@@ -256,8 +257,8 @@ int aio_ring_source_open(struct aio_source **out, struct aio_ring *ring,
  * until all have ended: then the worst of their results is given. An error is in message
  * as soon as it comes. Owns the parts, except when it fails: AIO_ENOTSUP when some are
  * live and some are not, AIO_EINVAL without parts or with more than 65535 ports. */
-int aio_join_open(struct aio_source **out, struct aio_source **parts,
-                  const uint16_t *ports, unsigned n);
+int aio_join_open(struct aio_source **out, struct aio_source **parts, const uint16_t *ports,
+                  unsigned n);
 
 /* A thread that empties inner into a ring, and that ring as a source: whatever the
  * consumer does, inner is served. inner belongs to the thread until close(), which waits

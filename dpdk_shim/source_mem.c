@@ -24,8 +24,8 @@ struct aio_mem {
     struct frame_list input; /* what was pushed */
     struct frame_list sent;  /* what was transmitted, perhaps by another thread */
     _Atomic uint64_t transmitted;
-    size_t next;             /* index into input of the next frame to hand out */
-    uint64_t lent;           /* deliveries that are not released */
+    size_t next;   /* index into input of the next frame to hand out */
+    uint64_t lent; /* deliveries that are not released */
     uint32_t segment_seed;
     bool finished;
 };
@@ -318,7 +318,8 @@ int aio_mem_open(struct aio_source **out, const struct aio_mem_options *opt)
     if (!mem)
         return AIO_ENOMEM;
     aio_base_init(&mem->base, &mem_ops,
-                  AIO_CAP_TRANSMIT | AIO_CAP_TRANSMIT_THREAD | (ring ? AIO_CAP_RING : AIO_CAP_RETAIN_FREE),
+                  AIO_CAP_TRANSMIT | AIO_CAP_TRANSMIT_THREAD |
+                      (ring ? AIO_CAP_RING : AIO_CAP_RETAIN_FREE),
                   opt ? opt->retain_budget : 0);
     aio_owner_take(&mem->base, &mem->store, store_drop);
     mem->segment_seed = opt ? opt->segment_seed : 0;

@@ -61,7 +61,8 @@ static void show_stats(struct aio_pump *pump)
                           memory_order_relaxed);
 }
 
-/* Until inner may have something, or somebody wants the thread. */
+/* Until inner may have something, or somebody wants the thread. A descriptor in error would
+ * be ready for ever: it is inner's to notice, without a processor kept busy meanwhile. */
 static void wait_for_inner(struct aio_pump *pump)
 {
     int fd = pump->inner->ops->descriptor(pump->inner);
@@ -69,8 +70,11 @@ static void wait_for_inner(struct aio_pump *pump)
                             {.fd = fd, .events = POLLIN}};
     uint64_t count;
 
-    if (poll(fds, fd >= 0 ? 2 : 1, fd >= 0 ? -1 : NAP_MS) > 0 && fds[0].revents &&
-        read(pump->stop_event, &count, sizeof count) > 0)
+    if (poll(fds, 2, fd >= 0 ? -1 : NAP_MS) <= 0)
+        return;
+    if (fds[1].revents && !(fds[1].revents & POLLIN))
+        poll(fds, 1, NAP_MS);
+    if (fds[0].revents && read(pump->stop_event, &count, sizeof count) > 0)
         show_stats(pump);
 }
 

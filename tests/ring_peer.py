@@ -1,6 +1,6 @@
 """The other process of test_ring_processes.py: writes or reads a ring that it inherited.
 
-ring_peer.py write|write_and_die|read|take_and_die FD BELL [ARGUMENTS...]
+Arguments: write, write_and_die, read or take_and_die; the ring's descriptor and bell; numbers.
 """
 
 from __future__ import annotations

@@ -161,13 +161,16 @@ cdef class RingWriter:
         return self.writer
 
     cdef int push_frame(self, const aio_frame *frame) noexcept nogil:
-        """For the engine: 1, or 0 when there was no room (counted). Not seen, and the
-        reader not woken, before ``publish_frames()``. The writer must be open."""
+        """For the engine: 1, or 0 when there was no room (counted) or the writer is
+        closed. Not seen, and the reader not woken, before ``publish_frames()``."""
+        if self.writer == NULL:
+            return 0
         return shim.aio_ring_push(self.writer, frame)
 
     cdef void publish_frames(self) noexcept nogil:
         """For the engine, once a batch."""
-        shim.aio_ring_publish(self.writer)
+        if self.writer != NULL:
+            shim.aio_ring_publish(self.writer)
 
     def push(self, data, int64_t time_ns=0, *, uint16_t link_type=1, uint32_t wire_len=0,
              uint8_t direction=0, uint8_t csum_ip=0, uint8_t csum_l4=0, vlan=(),

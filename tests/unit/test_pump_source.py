@@ -76,7 +76,7 @@ def test_everything_comes_out_and_then_the_end(options: dict[str, int]) -> None:
     memory = MemorySource(given, **options)  # type: ignore[arg-type]
     with pump_source(memory) as source:
         assert memory.closed
-        assert source.ring and not source.live
+        assert (source.ring, source.live) == (True, False)
         assert read_all(source) == given
         assert source.result == -1
         stats = source.stats()

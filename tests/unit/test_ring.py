@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import select
+import struct
 import threading
 import time
 from dataclasses import dataclass
@@ -506,6 +507,32 @@ def test_damaged_record_ends_the_source(field: int, value: int) -> None:
         assert source.result == -8
         assert "damaged at 64" in source.message
         frame.release()
+
+
+@pytest.mark.parametrize("cursor", [64, 192, 256], ids=["head", "taken", "tail"])
+@pytest.mark.parametrize("moves", [1, 2])
+def test_move_that_a_death_cut_short_did_not_happen(cursor: int, moves: int) -> None:
+    with Ring.create(SIZE) as ring, RingWriter(ring) as writer, ring_source(ring) as source:
+        for _ in range(moves):
+            writer.push(b"1")
+            writer.push(b"2")
+            writer.publish()
+            source.take()[0].release()
+        before = ring.stats()
+        position, *marks = struct.unpack("<7Q", os.pread(ring.fileno(), 56, cursor))
+        (unused,) = (i for i in (0, 1) if marks[3 * i] != position)
+        for written in range(1, 4):  # of a mark's three numbers
+            half = [position + 64, 1000, 10**6][:written]
+            poke(ring, cursor + 8 + 24 * unused, struct.pack(f"<{written}Q", *half))
+            assert ring.stats() == before
+        source.close()
+        with ring_source(ring) as successor:
+            writer.push(b"3")
+            writer.publish()
+            assert [frame.data for frame in successor.take()] == [b"3"]
+        stats = ring.stats()
+        assert (stats.pushed, stats.taken) == (2 * moves + 1, 2 * moves + 1)
+        assert stats.released == stats.abandoned == moves
 
 
 def held_numbers(source: Source) -> list[int]:

@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import TypeAlias
 
 import pytest
+
+sys.path.append(str(Path(__file__).parents[1]))
 import ring_peer
 from ring_peer import content
 
