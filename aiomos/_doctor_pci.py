@@ -15,7 +15,8 @@ def check_pci(machine: Machine) -> list[Finding]:
     """Nothing of VFIO matters where there is no device to hand over."""
     if not machine.pci:
         return [note("PCI devices", "this machine has no PCI network device: virtual ones remain.")]
-    return [_vfio(machine), _iommu(machine), *(_device(machine, d) for d in machine.pci)]
+    iommu = [_iommu(machine)] if _can_bind(machine) else []
+    return [_vfio(machine), *iommu, *(_device(machine, d) for d in machine.pci)]
 
 
 def _vfio(machine: Machine) -> Finding:
@@ -41,12 +42,9 @@ def _iommu(machine: Machine) -> Finding:
     if drivers.unsafe:
         return note(topic, "off, and VFIO's mode without one is on: only root can use it, and a"
                     " device can write to all memory.")  # fmt: skip
-    commands = (_UNSAFE,) if drivers.modules or "vfio-pci" in drivers.loaded else ()
-    if drivers.modules and "vfio-pci" not in drivers.loaded:
-        commands = ("modprobe vfio-pci", *commands)
+    load = () if "vfio-pci" in drivers.loaded else ("modprobe vfio-pci",)
     return missing(topic, f"off; {_IOMMU}, or, where there is none (virtual machines), use VFIO"
-                   " without one, as root and without its protection:" if commands else
-                   f"off; {_IOMMU}.", *commands)  # fmt: skip
+                   " without one, as root and without its protection:", *load, _UNSAFE)  # fmt: skip
 
 
 def _device(machine: Machine, device: PciDevice) -> Finding:

@@ -10,7 +10,7 @@ from aiomos._machine import Machine
 #: What each capability is asked for.
 _PURPOSES = {
     "CAP_NET_RAW": "open packet and AF_XDP sockets",
-    "CAP_NET_ADMIN": "attach XDP programs and make interfaces promiscuous",
+    "CAP_NET_ADMIN": "attach XDP programs",
     "CAP_BPF": "load XDP programs",
 }
 

@@ -16,6 +16,7 @@ from aiomos.doctor import Report
 
 _STYLES = {State.OK: "green", State.NOTE: "yellow", State.MISSING: "bold red"}
 _STATE, _TOPIC = 7, 18  # columns
+_INDENT = 2 + _STATE + 1  # of commands: below the topic, so that the states stand alone
 
 
 def print_to(stream: IO[str], draw: Callable[[Console], None]) -> None:
@@ -61,7 +62,7 @@ def _show_findings(findings: Iterable[Finding], console: Console) -> None:
 def _show_commands(commands: Iterable[str], console: Console) -> None:
     """Never broken: a command is to be copied."""
     for command in commands:
-        console.print(Text(f"    $ {command}", "cyan"), soft_wrap=True)
+        console.print(Text(f"{' ' * _INDENT}$ {command}", "cyan"), soft_wrap=True)
 
 
 def _conclusion(report: Report) -> Text:

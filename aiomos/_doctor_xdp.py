@@ -83,7 +83,7 @@ def _use(interface: Interface, named: bool) -> Finding:
                         " off, and is refused without --force.", named)  # fmt: skip
     if interface.addresses:
         return _refused(topic, f"it has an address ({interface.addresses[0]}): --exclusive is"
-                        " refused without --force. To make a mirror port of it:", named,
+                        " refused without --force. As a mirror port it needs none:", named,
                         f"ip address flush dev {name} scope global")  # fmt: skip
     if interface.master:
         return note(topic, f"it belongs to {interface.master}, which no longer gets what is taken.")

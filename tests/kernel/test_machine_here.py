@@ -3,10 +3,13 @@ and each remedy that is safe to try, tried."""
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import shlex
 import shutil
+import socket
+import struct
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -235,6 +238,7 @@ def as_nobody(then: str) -> subprocess.CompletedProcess[str]:
     """Runs Python as nobody; everything is imported before, since nobody may not read it here."""
     program = f"""
 import os
+import ctypes
 import json
 import aiomos.cli, aiomos.devices, aiomos.doctor
 aiomos.doctor.examine()
@@ -294,3 +298,49 @@ def test_remedy_for_rights_gives_exactly_these_rights() -> None:
 
 
 XDP = ("NET_RAW", "NET_ADMIN", "BPF")
+
+
+# ---- a program of XDP in the way --------------------------------------------------------------
+
+
+def load_pass() -> int:
+    """A program that passes every frame; its descriptor."""
+    code = struct.pack("=BBhiBBhi", 0xB7, 0, 0, 2, 0x95, 0, 0, 0)  # r0 = XDP_PASS; exit
+    instructions = ctypes.create_string_buffer(code)
+    license_ = ctypes.create_string_buffer(b"BSD")
+    asked = ctypes.create_string_buffer(
+        struct.pack("=IIQQ", 6, 2, ctypes.addressof(instructions), ctypes.addressof(license_))
+        + bytes(100)
+    )
+    libc = ctypes.CDLL(None, use_errno=True)
+    number = {"x86_64": 321, "aarch64": 280}.get(os.uname().machine)
+    if number is None:
+        pytest.skip(f"the number of bpf(2) on {os.uname().machine} is not known here")
+    descriptor = libc.syscall(number, 5, asked, 124)
+    if descriptor < 0:
+        pytest.skip(f"no XDP program can be loaded: {os.strerror(ctypes.get_errno())}")
+    return int(descriptor)
+
+
+def attach_generic(index: int, program: int) -> None:
+    """As ``ip link set dev NAME xdpgeneric ...``, which wants a file of its own kind."""
+    xdp = struct.pack("=HHiHHI", 8, 1, program, 8, 3, 1 << 1)
+    attribute = struct.pack("=HH", 4 + len(xdp), 43 | 0x8000) + xdp
+    body = struct.pack("=BxHiII", 0, 0, index, 0, 0) + attribute
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 0) as asked:
+        asked.send(struct.pack("=IHHII", 16 + len(body), 19, 0x5, 1, 0) + body)
+        (code,) = struct.unpack_from("=i", asked.recv(4096), 16)
+        assert code == 0, os.strerror(-code)
+
+
+def test_program_in_the_way_is_gone_after_its_remedy(
+    inside: Namespace, found: dict[str, Interface]
+) -> None:
+    program = load_pass()
+    attach_generic(found["mirror0"].index, program)
+    os.close(program)
+    seen = finding("xdp", "mirror0: mode", "mirror0")
+    assert "attached already (generic)" in seen.text
+    assert seen.prevents
+    obey(seen, inside)
+    assert finding("xdp", "mirror0: mode", "mirror0").state is State.OK
