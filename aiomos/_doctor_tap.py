@@ -8,8 +8,7 @@ from aiomos._doctor_rights import check_rights
 from aiomos._findings import Finding, Way, listed, missing, note, ok, size_of
 from aiomos._machine import Machine
 from aiomos._machine_net import Interface
-
-RING = 4 << 20  # bytes; the ring that was tried
+from aiomos._machine_rights import RING
 
 
 def files_way() -> Way:
@@ -52,16 +51,21 @@ def _sockets(machine: Machine) -> list[Finding]:
             missing("packet socket", f"it opens, but a ring of {size_of(RING)} cannot be had"
                     f" ({tried.ring}).", prevents=True)
         ]  # fmt: skip
-    return [
-        ok("packet socket", f"opens, with a ring of {size_of(RING)} and offloaded frames whole.")
-    ]
+    return [ok("packet socket", f"opens, with a ring of {size_of(RING)}.")]
 
 
 def _receive_buffer(machine: Machine) -> Finding:
-    most = machine.bounds.receive_buffer
+    """Frames larger than a slot of the ring are copied to the socket's queue, which is bounded."""
+    topic, most = "large frames", machine.bounds.receive_buffer
+    if "CAP_NET_ADMIN" in machine.rights.held:
+        return ok(topic, "CAP_NET_ADMIN held: net.core.rmem_max does not bound their queue.")
     if most is None:
-        return note("ring memory", "net.core.rmem_max cannot be read here; no ring depends on it.")
-    return ok("ring memory", f"rings are not charged to net.core.rmem_max ({size_of(most)}).")
+        return note(topic, "net.core.rmem_max, which bounds their queue, cannot be read here.")
+    text = f"net.core.rmem_max bounds the queue of offloaded frames to {size_of(most)}"
+    if most >= RING:
+        return ok(topic, f"{text}, as large as the ring.")
+    return note(topic, f"{text}, without CAP_NET_ADMIN; as large as the ring it is with:",
+                f"sysctl -w net.core.rmem_max={RING}")  # fmt: skip
 
 
 def _interface(interface: Interface) -> list[Finding]:

@@ -39,7 +39,7 @@ def _cores(machine: Machine) -> Finding:
     if len(cpus) < 2:
         why = f"; affinity keeps this process off {format_cpus(barred)}" if barred else ""
         commands = (f"taskset -c {format_cpus(machine.cpus.online)} aiomos run ...",)
-        return missing(topic, f"{text}{why}: one worker at most.", *(commands if barred else ()),
+        return missing(topic, f"{text}{why}: more workers than one would share it and gain nothing.", *(commands if barred else ()),
                        prevents=True)  # fmt: skip
     if barred:
         return note(topic, f"{text}; affinity (taskset, cpuset) keeps this process off"
@@ -130,14 +130,12 @@ def _descriptors(machine: Machine) -> Finding:
 
 
 def _interface(interface: Interface, machine: Machine) -> list[Finding]:
-    """Queues matter to what is taken (AF_XDP, DPDK), not to taps."""
-    topic, hardware = f"{interface.name}: queues", interface.hardware
-    most = hardware.queues_max or interface.queues
+    """Queues matter to what is taken (AF_XDP); a tap's frames are shared out by the kernel."""
+    topic = f"{interface.name}: queues"
+    most = interface.hardware.queues_max or interface.queues
     if most < 2:
-        return [note(topic, "one: the distributor shares out what is taken from it"
-                     " (--exclusive).")]  # fmt: skip
-    found = [_count(interface, most, len(usable(machine)))]
-    return [*found, _hash(interface)]
+        return [note(topic, "one: what is taken from it (--exclusive) comes to one core.")]
+    return [_count(interface, most, len(usable(machine))), _hash(interface)]
 
 
 def _count(interface: Interface, most: int, cores: int) -> Finding:
@@ -146,24 +144,24 @@ def _count(interface: Interface, most: int, cores: int) -> Finding:
     if interface.queues >= wanted:
         return ok(topic, f"{text}.")
     kind = "combined" if interface.hardware.combined else "rx"
-    return note(topic, f"{text}; one for each of {wanted} workers:",
+    return note(topic, f"{text}; one for each of {wanted} cores:",
                 f"ethtool -L {interface.name} {kind} {wanted}")  # fmt: skip
 
 
 def _hash(interface: Interface) -> Finding:
     """Whether both directions of a connection come by one queue."""
     topic, rss = f"{interface.name}: RSS", interface.rss
-    distributor = "the distributor shares out what is taken"
+    apart = "the two directions of a connection may come by different queues"
     if rss is None:
         return note(topic, f"{interface.driver or 'its driver'} does not tell how it spreads"
-                    f" packets: {distributor}.")  # fmt: skip
+                    f" packets: {apart}.")  # fmt: skip
     if rss.symmetric:
         ports = "" if rss.tcp_ports else ", by addresses alone"
-        return ok(topic, f"symmetric{ports}: both directions of a connection meet one worker.")
+        return ok(topic, f"symmetric{ports}: both directions of a connection come by one queue.")
     if not rss.key:
-        return note(topic, f"its hash cannot be set: {distributor}.")
+        return note(topic, f"its hash cannot be set: {apart}.")
     key = ":".join(["6d:5a"] * (rss.key // 2))
     return note(
-        topic, f"not symmetric, so {distributor}. With a key that repeats 6d:5a it is:",
+        topic, f"not symmetric: {apart}. By one, with a key that repeats 6d:5a:",
         f"ethtool -X {interface.name} hkey {key} equal {interface.queues}",
     )  # fmt: skip

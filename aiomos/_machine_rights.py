@@ -26,9 +26,10 @@ CAPABILITIES = {
 
 AF_XDP = 44
 SOL_PACKET = 263
-_PACKET_RX_RING, _PACKET_VERSION, _PACKET_VNET_HDR = 5, 10, 15
-_TPACKET_V3 = 2
-_BLOCK, _BLOCKS = 1 << 20, 4  # a ring as large as a tap's smallest
+_PACKET_RX_RING, _PACKET_COPY_THRESH, _PACKET_VERSION = 5, 7, 10
+_TPACKET_V2 = 1
+RING = 32 << 20  # bytes; a tap's, unless it is asked for another
+_SLOT, _SLOTS_A_BLOCK = 1792, 16  # a frame of 1 500 bytes with its headers; blocks of 7 pages
 
 
 @attrs.frozen
@@ -45,7 +46,7 @@ class Sockets:
     """How opening went: "" where it worked, else the error's name (``EPERM``) and words."""
 
     packet: str
-    ring: str  # of 4 MiB, with the virtio-net header
+    ring: str  # of RING bytes
     xdp: str
 
 
@@ -107,10 +108,11 @@ def _try_packet() -> tuple[str, str]:
         return _said(error), _said(error)
     with opened:
         try:
-            opened.setsockopt(SOL_PACKET, _PACKET_VERSION, _TPACKET_V3)
-            opened.setsockopt(SOL_PACKET, _PACKET_VNET_HDR, 1)
-            frames = _BLOCK // 2048 * _BLOCKS
-            ring = struct.pack("7I", _BLOCK, _BLOCKS, 2048, frames, 60, 0, 0)
+            opened.setsockopt(SOL_PACKET, _PACKET_VERSION, _TPACKET_V2)
+            opened.setsockopt(SOL_PACKET, _PACKET_COPY_THRESH, 1)
+            block = _SLOT * _SLOTS_A_BLOCK
+            blocks = RING // block
+            ring = struct.pack("4I", block, blocks, _SLOT, blocks * _SLOTS_A_BLOCK)
             opened.setsockopt(SOL_PACKET, _PACKET_RX_RING, ring)
         except OSError as error:
             return "", _said(error)

@@ -113,6 +113,17 @@ def test_small_locked_memory_matters_to_users_only() -> None:
     assert found.commands == ("prlimit --pid $$ --memlock=unlimited",)
 
 
+def test_queue_of_large_frames_is_bounded_for_users_only() -> None:
+    small = Bounds(65536, 65536, -1, 212992)
+    assert finding("tap", "large frames", bounds=small).state is State.OK
+    found = finding("tap", "large frames", bounds=small, rights=rights("CAP_NET_ADMIN"))
+    assert (found.state, found.prevents) == (State.NOTE, False)
+    assert found.commands == ("sysctl -w net.core.rmem_max=33554432",)
+    raised = Bounds(65536, 65536, -1, 32 << 20)
+    found = finding("tap", "large frames", bounds=raised, rights=rights("CAP_NET_ADMIN"))
+    assert found.state is State.OK
+
+
 # ---- interfaces --------------------------------------------------------------------------------
 
 
