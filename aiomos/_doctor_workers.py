@@ -39,8 +39,8 @@ def _cores(machine: Machine) -> Finding:
     if len(cpus) < 2:
         why = f"; affinity keeps this process off {format_cpus(barred)}" if barred else ""
         commands = (f"taskset -c {format_cpus(machine.cpus.online)} aiomos run ...",)
-        return missing(topic, f"{text}{why}: more workers than one would share it and gain nothing.", *(commands if barred else ()),
-                       prevents=True)  # fmt: skip
+        return missing(topic, f"{text}{why}: more workers than one would share it and gain"
+                       " nothing.", *(commands if barred else ()), prevents=True)  # fmt: skip
     if barred:
         return note(topic, f"{text}; affinity (taskset, cpuset) keeps this process off"
                     f" {format_cpus(barred)}.")  # fmt: skip
