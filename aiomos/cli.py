@@ -1,4 +1,4 @@
-"""The command line: ``aiomos run``, ``flows``, ``doctor`` and ``devices``.
+"""The command line: ``aiomos run``, ``flows``, ``stats``, ``doctor`` and ``devices``.
 
 Flags are tcpdump's where it has one, ``-f`` is tshark's, apps are named as in uvicorn.
 Results go to standard output, everything else to standard error. Exit status: 0, 1 when
