@@ -92,11 +92,11 @@ def worker_stats(engine: Engine) -> WorkerStats:
     return WorkerStats(
         number=engine.number,
         pid=os.getpid(),
-        received=source.frames + dropped,
+        received=source.frames + source.queued + dropped,
         dropped_nic=source.dropped_nic,
         dropped_kernel=source.dropped_kernel,
         dropped_ring=source.dropped_ring,
-        waiting=source.frames - sum(taken.values()),
+        waiting=source.frames + source.queued - sum(taken.values()),
         dropped_pool=source.dropped_pool,
         flows=usage["flows"] - usage["lingering"],
         handlers=len(engine.flow_tasks()),

@@ -1,4 +1,4 @@
-"""The command line: ``aiomos run`` and ``aiomos flows``.
+"""The command line: ``aiomos run``, ``flows``, ``stats``, ``doctor`` and ``devices``.
 
 Flags are tcpdump's where it has one, ``-f`` is tshark's, apps are named as in uvicorn.
 Results go to standard output, everything else to standard error. Exit status: 0, 1 when
@@ -20,7 +20,7 @@ import click
 from aiomos._engine.errors import AiomosError, ConfigError, SourceError
 from aiomos._engine.names import DECODERS
 from aiomos._options import CHOICES, Overlap
-from aiomos._output import watch_output
+from aiomos._output import output_gone, watch_output
 
 _FORMATS = ("table", "jsonl", "csv")
 
@@ -306,6 +306,72 @@ def stats(pid: int | None, as_json: bool, watch: float | None) -> None:
 
     with _errors_in_one_line(), contextlib.suppress(KeyboardInterrupt):
         show(pid, as_json, watch)
+
+
+@main.command()
+@click.argument("interfaces", nargs=-1, metavar="[IFACE]...")
+@click.option("--json", "as_json", is_flag=True, help="For programs (schema: docs/doctor.md).")
+@click.option(
+    "--require",
+    "required",
+    multiple=True,
+    type=click.Choice(["tap", "xdp", "dpdk", "workers"]),
+    help="Exit with 1 when this way of running is not possible.",
+)
+def doctor(interfaces: tuple[str, ...], as_json: bool, required: tuple[str, ...]) -> None:
+    """Say what this machine offers for each way of running, what is missing, and what mends it.
+
+    IFACE: only these interfaces; otherwise all that are up.
+    """
+    from aiomos.doctor import examine
+
+    with _errors_in_one_line():
+        report = examine(interfaces)
+    if as_json:
+        _print_json(report.as_dict())
+    else:
+        from aiomos._doctor_show import print_to, show_report
+
+        print_to(sys.stdout, lambda console: show_report(report, console))
+    _finish_output()
+    obstacles = [(name, report.obstacle(name)) for name in dict.fromkeys(required)]
+    for name, found in obstacles:
+        if found is not None:
+            click.echo(f"aiomos: {name} is not possible: {found.topic}: {found.text}", err=True)
+    if any(found for _, found in obstacles):
+        raise SystemExit(1)
+
+
+@main.command()
+@click.option("--json", "as_json", is_flag=True, help="For programs (schema: docs/doctor.md).")
+def devices(as_json: bool) -> None:
+    """List what can be opened: interfaces, PCI network devices, DPDK's virtual devices."""
+    from aiomos._machine import read_machine
+    from aiomos.devices import find_devices
+
+    with _errors_in_one_line():
+        found = find_devices(read_machine())
+    if as_json:
+        _print_json(found.as_dict())
+    else:
+        from aiomos._doctor_show import print_to, show_devices
+
+        print_to(sys.stdout, lambda console: show_devices(found, console))
+    _finish_output()
+
+
+def _finish_output() -> None:
+    sys.stdout.flush()
+    if output_gone():
+        raise SystemExit(1)
+
+
+def _print_json(value: dict[str, Any]) -> None:
+    import json
+
+    from aiomos import __version__
+
+    click.echo(json.dumps({"aiomos": __version__, **value}, indent=2))
 
 
 if __name__ == "__main__":

@@ -46,6 +46,10 @@ PYTHON_LAYERS: dict[str, str] = {
     "declarations": "_rules _app _mount _inflight _replay_loop",
     "runner": "_collector _reports _stalls _live _generations _drivers _runner _loader flows",
     "processes": "_launch _control _metrics _output _sources _statsocket _statsview _worker _supervisor _deployment",
+    "machine": "_machine_files _netlink _ethtool _machine_cpu _machine_memory _machine_pci"
+    " _machine_dpdk _machine_rights _machine_net _machine",
+    "judgement": "_findings _doctor_rights _doctor_host _doctor_tap _doctor_xdp _doctor_pci"
+    " _doctor_dpdk _doctor_workers doctor devices _doctor_show",
     "public names": "__init__",
     "command line": "_command cli __main__",
     "testing": "testing.frames testing._ends testing._impair testing._result testing._script"
