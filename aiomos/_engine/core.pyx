@@ -192,7 +192,9 @@ cdef class Core:
     # ---- a burst ------------------------------------------------------------------------
 
     cdef void prepare(self, const aio_frame *frames, unsigned n) noexcept nogil:
-        """Decodes, then fetches slots, then flows: one latency for the burst, not one a frame."""
+        """Decodes, then fetches slots, then flows: one latency for the burst, not one a frame.
+
+        Three loops: in each, no load waits for another one's result."""
         cdef CoreState *cs = self.state
         cdef Packet *p
         cdef unsigned i
@@ -201,11 +203,12 @@ cdef class Core:
             wire_decode(p, &frames[i], frames[i].data, frames[i].head_len, cs.config.decoders)
             if likely(p.status <= WIRE_UDP):
                 flow_key(p, &cs.table.seed, key_scope(cs, p))
-                table_fetch_slot(&cs.table, p.hash)
         for i in range(n):
-            p = &self.packets[i]
-            if likely(p.status <= WIRE_UDP):
-                table_fetch_flow(&cs.table, p.hash)
+            if likely(self.packets[i].status <= WIRE_UDP):
+                table_fetch_slot(&cs.table, self.packets[i].hash)
+        for i in range(n):
+            if likely(self.packets[i].status <= WIRE_UDP):
+                table_fetch_flow(&cs.table, self.packets[i].hash)
 
     cdef void take(self, unsigned i, int64_t now) noexcept nogil:
         cdef CoreState *cs = self.state
