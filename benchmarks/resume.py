@@ -73,8 +73,9 @@ def stream_reader_resume_ns(resumes: int, burst: int) -> float:
 
 
 async def _read_flow_to_end(flow: aiomos.Flow) -> int:
+    reader = flow.client  # as the other side has its reader at hand
     total = 0
-    while data := await flow.client.read(READ_AT_MOST):
+    while data := await reader.read(READ_AT_MOST):
         total += len(data)
     return total
 

@@ -18,11 +18,11 @@ from aiomos._engine.flow cimport (FLOW_CLIENT_LOW, FLOW_CLOSED, FLOW_STATS, FLOW
                                   LIST_CLOSED, LIST_EMBRYONIC)
 from aiomos._engine.flowkey cimport flow_key
 from aiomos._engine.flowscope cimport SCOPE_TUNNEL, SCOPE_VLAN, flow_scope
-from aiomos._engine.flowtable cimport (FlowSlot, table_by_birth, table_find, table_free,
-                                       table_home, table_init)
+from aiomos._engine.flowtable cimport (FlowSlot, table_by_birth, table_fetch_flow,
+                                       table_fetch_slot, table_find, table_free, table_init)
 from aiomos._engine.fragments cimport fragment_arrives
 from aiomos._engine.handshake cimport TCP_DONE, tcp_assume_syn, tcp_may_open
-from aiomos._engine.intrinsics cimport aio_prefetch, likely, unlikely
+from aiomos._engine.intrinsics cimport likely, unlikely
 from aiomos._engine.life cimport flow_bury, flow_forget, flow_open, flow_unviewed
 from aiomos._engine.limits cimport CLIENT, CLOSE_REUSED, PROTO_TCP, SCRATCH_SIZE, SERVER
 from aiomos._engine.options import check_options
@@ -237,24 +237,23 @@ cdef class Core:
     # ---- a burst ------------------------------------------------------------------------
 
     cdef void prepare(self, const aio_frame *frames, unsigned n) noexcept nogil:
-        """Decodes, then fetches slots, then flows: one latency for the burst, not one a frame."""
+        """Decodes, then fetches slots, then flows: one latency for the burst, not one a frame.
+
+        Three loops: in each, no load waits for another one's result."""
         cdef CoreState *cs = self.state
         cdef Packet *p
-        cdef const FlowSlot *slot
         cdef unsigned i
         for i in range(n):
             p = &self.packets[i]
             wire_decode(p, &frames[i], frames[i].data, frames[i].head_len, cs.config.decoders)
             if likely(p.status <= WIRE_UDP):
                 flow_key(p, &cs.table.seed, key_scope(cs, p))
-                aio_prefetch(table_home(&cs.table, p.hash))
         for i in range(n):
-            p = &self.packets[i]
-            if likely(p.status <= WIRE_UDP):
-                slot = table_home(&cs.table, p.hash)
-                if slot.index:
-                    aio_prefetch(&cs.table.flows[slot.index])
-                    aio_prefetch(<char *>&cs.table.flows[slot.index] + 64)
+            if likely(self.packets[i].status <= WIRE_UDP):
+                table_fetch_slot(&cs.table, self.packets[i].hash)
+        for i in range(n):
+            if likely(self.packets[i].status <= WIRE_UDP):
+                table_fetch_flow(&cs.table, self.packets[i].hash)
 
     cdef void take(self, unsigned i, int64_t now) noexcept nogil:
         cdef CoreState *cs = self.state

@@ -3,7 +3,7 @@ from libc.stdint cimport UINT64_MAX
 from libc.stdlib cimport free, malloc
 from libc.string cimport memset
 
-from aiomos._engine.intrinsics cimport unlikely
+from aiomos._engine.intrinsics cimport clz64, unlikely
 
 
 cdef void pool_init(Pool *pool, uint64_t budget) noexcept nogil:
@@ -35,10 +35,10 @@ cdef uint64_t pool_trim(Pool *pool) noexcept nogil:
 
 
 cdef inline int size_class(uint64_t size) noexcept nogil:
-    cdef int shift = POOL_MIN_SHIFT
-    while (<uint64_t>1 << shift) < size:
-        shift += 1
-    return shift - POOL_MIN_SHIFT
+    """0 for up to 64 bytes, 1 for up to 128, and so on."""
+    if size <= <uint64_t>1 << POOL_MIN_SHIFT:
+        return 0
+    return 64 - <int>clz64(size - 1) - POOL_MIN_SHIFT
 
 
 cdef void *pool_get_as(Pool *pool, int owner, uint64_t size, uint32_t *got) noexcept nogil:

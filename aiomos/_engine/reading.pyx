@@ -111,10 +111,7 @@ cdef class Reading:
             parking_refuse("read")
         if parking.too_late:
             raise TimeoutError("read(): nothing came before its timeout")
-        waits = parking_enter(parking)
-        if waits is not None:
-            Py_INCREF(waits)
-            result[0] = <PyObject *>waits
+        if parking_enter(parking, result):
             return PYGEN_NEXT
         self.ordinary = parking.wait_ordinary()
         result[0] = PyIter_Next(self.ordinary)
@@ -141,7 +138,8 @@ cdef int reading_send(PyObject *self, PyObject *value, PyObject **result) except
     if data is None:
         return r.park(result)
     r.reader = None
-    r.blocks = None
+    if r.blocks is not None:
+        r.blocks = None
     Py_INCREF(data)
     result[0] = <PyObject *>data
     return PYGEN_RETURN
@@ -155,13 +153,14 @@ cdef Reading reading_of(Reader reader, Py_ssize_t n):
     r.reader = reader
     r.n = n
     r.awaited = False
-    r.blocks = r.ordinary = None            # of one that was given up
     return r
 
 
 cdef void reading_close(PyObject *self) noexcept:
     (<Reading>self).awaited = True
     (<Reading>self).reader = None
+    (<Reading>self).blocks = None
+    (<Reading>self).ordinary = None
 
 
 aio_complete_type(<PyTypeObject *>Reading, reading_send, reading_close)

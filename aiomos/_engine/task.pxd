@@ -62,9 +62,9 @@ cdef class Parking:
 # The quick way to make a task; it starts when stepped.
 cdef FlowTask flow_task_new(object coro, TaskQueue queue, object flow)
 
-# Parks the task that is being stepped, and gives what it must yield; None where the caller runs
-# in no flow task, or in an ordinary one that a flow task started eagerly.
-cdef object parking_enter(Parking parking)
+# Parks the task that is being stepped, and gives what it must yield (a new reference); False where
+# the caller runs in no flow task, or in an ordinary one that a flow task started eagerly.
+cdef bint parking_enter(Parking parking, PyObject **to_yield) noexcept
 # The task goes on: it waits there no longer.
 cdef void parking_leave(Parking parking) noexcept
 # A second coroutine wants to wait where one does: RuntimeError, in the name of its method.

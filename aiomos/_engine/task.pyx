@@ -434,13 +434,15 @@ cdef str task_method():
     return frame.f_code.co_name
 
 
-cdef object parking_enter(Parking parking):
+cdef bint parking_enter(Parking parking, PyObject **to_yield) noexcept:
     cdef PyObject *stepping = parking.queue.stepping
     if stepping == NULL or not task_context_entered(<FlowTask>stepping):
-        return None
+        return False
     parking.waiter = <FlowTask>stepping
     (<FlowTask>stepping).waits_on = parking
-    return PARKED
+    Py_INCREF(PARKED)
+    to_yield[0] = <PyObject *>PARKED
+    return True
 
 
 cdef void parking_leave(Parking parking) noexcept:

@@ -8,6 +8,7 @@ from aiomos._engine.taskface cimport TaskFace, TaskLink
 cdef class TaskQueue:
     # One a core and loop: who is runnable, in order of first wake-up.
     cdef readonly object loop
+    cdef Py_hash_t loop_hash
     cdef object context             # empty; foreign futures wake tasks in it (FlowTask.suspended)
     cdef public object on_runnable  # called when the first becomes runnable; schedules the pump
 
