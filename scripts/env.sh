@@ -19,14 +19,14 @@ fail() { printf 'error: %s\n' "$*" >&2; exit 1; }
 # What each task needs: dependency groups, the engine (editable, installed, none, or, fuzzed, what
 # is needed to build it), programs.
 describe_task() {
-    engine=editable programs=() test_data=no
+    engine=editable programs=() test_data=no with_dpdk=no
     case $1 in
         run)      groups=(build) ;;
-        test)     groups=(build test) programs=(tcpdump ip ethtool nft nginx redis-server openssl) test_data=yes
+        test)     groups=(build test) programs=(tcpdump ip ethtool nft nginx redis-server openssl) test_data=yes with_dpdk=yes
                   [ ! -d "${AIOMOS_CORPUS:-../shared/corpus}" ] || programs+=(capinfos) ;;
         fuzz)     groups=(build) engine=fuzzed programs=(clang llvm-symbolizer gcov patch) ;;
         docs)     groups=(build docs) ;;
-        bench)    groups=(build) engine=installed ;;
+        bench)    groups=(build) engine=installed programs=(dpdk-testpmd) with_dpdk=yes ;;
         lint)     groups=(build lint test) engine=none ;;
         captures) groups=(build) engine=none ;;
         *)        fail "unknown task '$1': run, test, fuzz, lint, docs, bench or captures" ;;
@@ -40,6 +40,7 @@ package_of() {
         nft) echo nftables ;;
         nginx) echo nginx-light ;;
         capinfos) echo wireshark-common ;;
+        dpdk-testpmd) echo dpdk-dev ;;
         llvm-symbolizer) echo llvm ;;
         gcov) echo gcc ;;
         *) echo "$1" ;;
@@ -53,6 +54,7 @@ have() { PATH=$PATH:/usr/sbin:/sbin command -v "$1" >/dev/null; }
 is_debian() { [ -e /etc/debian_version ] && have apt-get; }
 
 # A compiler, the two C libraries, and the headers of this Python; then what the task asks for.
+# libdpdk-dev brings all drivers along.
 missing_packages() {
     local program
     if [ $engine != none ]; then
@@ -63,6 +65,7 @@ missing_packages() {
         else
             echo pkg-config zlib1g-dev libpcap-dev
         fi
+        [ $with_dpdk = no ] || has_dpdk || echo libdpdk-dev
         python_has_headers || echo "${python_package}-dev"
     fi
     python_has_venv || echo "${python_package}-venv"
@@ -75,6 +78,8 @@ missing_packages() {
         python_has_own_tests || [ "$python_package" = python3 ] || echo "lib$python_package-testsuite"
     fi
 }
+
+has_dpdk() { have pkg-config && pkg-config --exists 'libdpdk >= 22.11'; }
 
 # libFuzzer and the sanitizers come apart from clang, in a package with its version in the name.
 has_fuzzer() { have clang && compgen -G "$(clang -print-runtime-dir)/libclang_rt.fuzzer*.a" >/dev/null; }

@@ -24,15 +24,15 @@ SHIM = ROOT / "dpdk_shim"
 
 #: From the lowest to the highest. In `BRIDGE` Python objects and asyncio begin.
 ENGINE_LAYERS: dict[str, str] = {
-    "leaves": "seq overlap be checksum walk limits intrinsics newobject shim bpf flowprobe errors names"
-    " options",
+    "leaves": "seq overlap be checksum walk limits intrinsics newobject shim bpf dpdk flowprobe errors names"
+    " options dpdkconfig",
     "storage": "links tunnels udptunnels wire tcpopt pool stream flow flowstats timers flowkey clock"
     " filtertext filterproof rss",
     "tables": "flowscope extra flowtable assembler targets defrag copies sums filters events workers",
     "protocol": "state stats life icmp strays shed fragments admit repeats delivery receive urgent"
     " signatures checks closing offers direction handshake tcp udp share flowfilters",
     "core": "core",
-    "bridge": "source rings interface handover probe taskface taskqueue task reading deadline packet statsview handler facts endpoint flowview"
+    "bridge": "source rings interface _dpdk handover probe taskface taskqueue task reading deadline packet statsview handler facts endpoint flowview"
     " faults packethooks overlimit feed eventmake eventqueue eventrun subscription eventbridge pump",
     "test hooks": "_testing _resume _check _fuzzheaders _fuzzframes _fuzz",
 }
@@ -66,7 +66,7 @@ NOT_BELOW_THE_BRIDGE = {
 }
 
 #: One .pxd names the symbols of a foreign library, by its header.
-HEADER_OWNERS = {"shim.h": "shim.pxd", "pcap/pcap.h": "bpf.pxd"}
+HEADER_OWNERS = {"shim.h": "shim.pxd", "pcap/pcap.h": "bpf.pxd", "dpdk.h": "dpdk.pxd"}
 #: Headers that anybody may name: the C library's and CPython's.
 COMMON_HEADERS = {"Python.h", "stdint.h", "stdio.h", "stdlib.h", "string.h", "sys/mman.h"}
 
@@ -342,9 +342,25 @@ def linked_too_much(module: str, libraries: Iterable[str]) -> list[str]:
 def test_extension_modules_link_only_their_own_libraries() -> None:
     modules = extension_modules()
     linked = {name: libraries_of(path) for name, path in modules.items()}
-    assert len(linked) == len(list((PACKAGE / "_engine").glob("*.pyx")))
+    optional = {"_dpdk"} - linked.keys()
+    assert len(linked) + len(optional) == len(list((PACKAGE / "_engine").glob("*.pyx")))
     assert {n: over for n, libs in linked.items() if (over := linked_too_much(n, libs))} == {}
     assert any(lib.startswith("libpcap") for lib in linked["filters"]), "readelf says nothing"
+    assert not linked.get("_dpdk") or any(lib.startswith("librte_") for lib in linked["_dpdk"])
+
+
+def test_module_that_links_dpdk_is_imported_by_none() -> None:
+    """It is loaded on demand, by its name: a machine without DPDK misses nothing else."""
+    imported = everything_imported()
+    assert [n for n, others in imported.items() if "aiomos._engine._dpdk" in others] == []
+
+
+def test_dpdk_headers_are_included_behind_the_shims_own() -> None:
+    """Its compiler flags stay with the few files that need them."""
+    including = {p.name for p in SHIM.glob("*.[ch]") if "#include <rte_" in p.read_text()}
+    apart = {p.name for p in SHIM.glob("dpdk_*")} | {"source_dpdk.c", "source_fan.c"}
+    assert including <= apart
+    assert "dpdk_private.h" in including
 
 
 # ---- the checks can fail -----------------------------------------------------------------------

@@ -1,0 +1,116 @@
+"""DPDK ports as sources of frames. Loaded by ``dpdkconfig.load()``."""
+
+from collections.abc import Iterable, Sequence
+from types import TracebackType
+from typing import NamedTuple, Self
+
+from aiomos._engine.dpdkconfig import DpdkConfig
+from aiomos._engine.source import HeldFrame, Source
+
+class PortInfo(NamedTuple):
+    name: str
+    driver: str
+    mac: str
+    rss: str
+    ends: bool
+    interrupts: bool
+    timestamps: bool
+    checksums: bool
+    vlan_strip: bool
+    scatter: bool
+    rx_queues: int
+    tx_queues: int
+    max_rx_queues: int
+    max_tx_queues: int
+    rx_descriptors: int
+    tx_descriptors: int
+    mtu: int
+    reta_size: int
+    socket: int
+    mbufs: int
+
+class Link(NamedTuple):
+    up: bool
+    speed_mbps: int | None
+    full_duplex: bool
+
+class PortCounters(NamedTuple):
+    received: int
+    received_bytes: int
+    sent: int
+    sent_bytes: int
+    missed: int
+    no_memory: int
+    errors: int
+    send_errors: int
+
+class Port:
+    name: str
+    missing: int
+    def __enter__(self) -> Self: ...
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None: ...
+    def source(self, queue: int = 0) -> Source: ...
+    def sources(self) -> list[Source]: ...
+    def close(self) -> None: ...
+    @property
+    def closed(self) -> bool: ...
+    def info(self) -> PortInfo: ...
+    def link(self) -> Link: ...
+    def counters(self) -> PortCounters: ...
+    def xstats(self) -> dict[str, int]: ...
+    def in_use(self, queue: int = 0) -> int: ...
+    def recover(self, queue: int) -> int: ...
+
+class Fan:
+    name: str
+    def __enter__(self) -> Self: ...
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None: ...
+    def close(self) -> None: ...
+    @property
+    def push_function(self) -> int: ...
+    @property
+    def drain_function(self) -> int: ...
+    @property
+    def handle(self) -> int: ...
+    def push(self, worker: int, frames: Sequence[HeldFrame]) -> int: ...
+    def drain(self) -> int: ...
+    def waiting(self, worker: int) -> int: ...
+    def recover(self, worker: int) -> int: ...
+
+def initialise(config: DpdkConfig | None = None) -> DpdkConfig: ...
+def initialised() -> bool: ...
+def shutdown() -> None: ...
+def version() -> str: ...
+def built_version() -> str: ...
+def log() -> str: ...
+def ports() -> list[str]: ...
+def open_port(
+    device: str,
+    *,
+    queues: int = 1,
+    tx_queues: int | None = None,
+    descriptors: int = 1024,
+    mtu: int = 0,
+    room: int = 2048,
+    budget: int = 8192,
+    promiscuous: bool = True,
+    interrupts: bool = True,
+    shared: bool = False,
+) -> Port: ...
+def attach_port(name: str) -> Port: ...
+def open_source(queues: Iterable[tuple[Port, int]]) -> Source: ...
+def create_fan(name: str, workers: int, *, size: int = 4096) -> Fan: ...
+def attach_fan(name: str) -> Fan: ...
+def fan_source(
+    name: str, worker: int, *, port: Port | None = None, tx_queue: int = 0
+) -> Source: ...

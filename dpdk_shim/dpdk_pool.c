@@ -1,0 +1,117 @@
+/* dpdk_pool.c -- pools of mbufs, and the mark in each mbuf that says who holds it.
+ *
+ * Each queue has a pool of its own, used by whoever reads that queue and by nobody else.
+ * A process that dies in the middle of an operation on a pool that others use would stop
+ * them for good, since DPDK's rings are not proof against that; alone, it hurts nobody,
+ * and its successor finds a ring that is mended first.
+ */
+#include "dpdk_private.h"
+
+#include <string.h>
+
+int aio_mark_offset = -1;
+int aio_stamp_offset = -1;
+uint64_t aio_stamp_flag;
+
+bool aio_marks_register(void)
+{
+    static const struct rte_mbuf_dynfield field = {
+        .name = "aiomos_mark",
+        .size = sizeof(struct aio_mark),
+        .align = __alignof__(struct aio_mark),
+    };
+
+    aio_mark_offset = rte_mbuf_dynfield_register(&field);
+    return aio_mark_offset >= 0 &&
+           rte_mbuf_dyn_rx_timestamp_register(&aio_stamp_offset, &aio_stamp_flag) == 0;
+}
+
+static void clear_mark(struct rte_mempool *pool, void *opaque, void *object, unsigned index)
+{
+    struct rte_mbuf *mbuf = object;
+
+    (void)pool, (void)opaque, (void)index;
+    memset(aio_mark_of(mbuf), 0, sizeof(struct aio_mark));
+}
+
+struct rte_mempool *aio_mbuf_pool_create(const char *name, unsigned n, uint32_t room,
+                                         int socket, bool shared)
+{
+    struct rte_mempool *pool = rte_pktmbuf_pool_create_by_ops(
+        name, n, shared ? 0 : RTE_MEMPOOL_CACHE_MAX_SIZE / 2,
+        RTE_ALIGN(sizeof(struct aio_mbuf_room), RTE_MBUF_PRIV_ALIGN),
+        (uint16_t)(room + RTE_PKTMBUF_HEADROOM), socket,
+        shared ? "ring_sp_sc" : "ring_mp_mc");
+
+    if (pool)
+        rte_mempool_obj_iter(pool, clear_mark, NULL);
+    return pool;
+}
+
+/* ---- holds -------------------------------------------------------------------------------- */
+
+/* The mark goes after the mbuf went: who dies in between leaves a mark on a free mbuf,
+ * which mending takes off, instead of an mbuf that nobody would ever find. */
+void aio_mbufs_free(struct rte_mbuf **mbufs, unsigned n)
+{
+    rte_pktmbuf_free_bulk(mbufs, n);
+    for (unsigned i = 0; i < n; i++)
+        aio_mark_of(mbufs[i])->holder = AIO_HELD_BY_NOBODY;
+}
+
+void aio_mbufs_put(struct rte_mbuf *const *mbufs, unsigned n)
+{
+    struct rte_mbuf *done[AIO_BURST_MAX];
+    unsigned n_done = 0;
+
+    for (unsigned i = 0; i < n; i++) {
+        if (--aio_mark_of(mbufs[i])->holds > 0)
+            continue;
+        done[n_done++] = mbufs[i];
+        if (n_done == AIO_BURST_MAX) {
+            aio_mbufs_free(done, n_done);
+            n_done = 0;
+        }
+    }
+    aio_mbufs_free(done, n_done);
+}
+
+/* ---- after a close, or a death --------------------------------------------------------------- */
+
+struct reclaim {
+    uint16_t holder;
+    unsigned n;
+};
+
+static void reclaim_one(struct rte_mempool *pool, void *opaque, void *object,
+                        unsigned index)
+{
+    struct reclaim *reclaim = opaque;
+    struct rte_mbuf *mbuf = object;
+
+    (void)pool, (void)index;
+    if (aio_mark_of(mbuf)->holder != reclaim->holder)
+        return;
+    aio_mark_of(mbuf)->holds = 0;
+    aio_mbufs_free(&mbuf, 1);
+    reclaim->n++;
+}
+
+unsigned aio_mbuf_pool_reclaim(struct rte_mempool *pool, uint16_t holder)
+{
+    struct reclaim reclaim = {.holder = holder};
+
+    rte_mempool_obj_iter(pool, reclaim_one, &reclaim);
+    return reclaim.n;
+}
+
+void aio_mbuf_pool_mend(struct rte_mempool *pool)
+{
+    struct rte_ring *ring = pool->pool_data;
+    void **slots = (void **)&ring[1];
+
+    ring->prod.head = ring->prod.tail;
+    ring->cons.head = ring->cons.tail;
+    for (uint32_t i = ring->cons.tail; i != ring->prod.tail; i++)
+        clear_mark(pool, NULL, slots[i & ring->mask], 0);
+}
