@@ -25,20 +25,25 @@ from aiomos._summary import Summary
 
 
 def launch_of(
-    app: str, files: tuple[str, ...], interface: str | None, *, exclusive: bool, force: bool,
-    promiscuous: bool, direction: Any, buffer: int | None, pump: int | None, **options: Any,
+    app: str, files: tuple[str, ...], interface: str | None, dpdk: tuple[str, ...], *,
+    exclusive: bool, force: bool, huge: Any, promiscuous: bool, direction: Any,
+    buffer: int | None, pump: int | None, **options: Any,
 ) -> tuple[Launch, dict[str, Any]]:  # fmt: skip
     """Where frames come from, and the options that are left.
 
     Raises:
         ConfigError: an option that only an interface has was given for a capture.
     """
-    if interface is None and (exclusive or buffer or pump or options["busy_poll"]):
-        raise ConfigError("--exclusive, -B, --receive-pump and --busy-poll are for -i IFACE")
+    if interface is None and (exclusive or buffer):
+        raise ConfigError("--exclusive and -B are for -i IFACE")
+    if files and (pump or options["busy_poll"]):
+        raise ConfigError("--receive-pump and --busy-poll are for live traffic: -i or --dpdk")
     launch = Launch(
         app=app,
         files=files,
         interface=interface,
+        dpdk=dpdk,
+        huge=huge,
         exclusive=exclusive,
         force=force,
         promiscuous=promiscuous,

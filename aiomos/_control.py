@@ -93,3 +93,25 @@ class Channel:
             self._loop.remove_reader(self._end)
             self._loop.remove_writer(self._end)
             self._end.close()
+
+
+def told(end: socket.socket) -> Message:
+    """The first message, which a process waits for before it has a loop."""
+    line = b""
+    while not line.endswith(b"\n"):
+        data = end.recv(_CHUNK)
+        if not data:
+            raise SystemExit(2)  # the supervisor has gone before it said anything
+        line += data
+    message: Message = json.loads(line)
+    return message
+
+
+def refuse(end: socket.socket, error: Exception) -> int:
+    """Say why nothing is served; the exit status."""
+    text = str(error)
+    if isinstance(error, OSError) and error.filename:
+        text = f"{error.filename}: {error.strerror}"
+    end.setblocking(True)
+    end.sendall(json.dumps({"kind": "failed", "message": text}).encode() + b"\n")
+    return 2

@@ -31,6 +31,8 @@ log = logging.getLogger("aiomos")
 
 #: Bytes of a ring from one worker to another.
 HAND_OVER = 4 << 20
+#: ... and from the distributor to one.
+DISTRIBUTED = 32 << 20
 
 
 @contextlib.contextmanager
@@ -51,30 +53,61 @@ def deployed(
     cores = _checked(launch, count, cores)
     launch = attrs.evolve(launch, engine=engine, io_patience=io_patience, drain=drain)
     places = [Place(number=number, count=count, cores=cores) for number in range(count)]
-    group: InterfaceGroup | None = None
-    rings: Rings = {}
     with contextlib.ExitStack() as stack:
-        if launch.live:
-            group = stack.enter_context(_group(launch, count))
-            rings = _hand_over(stack, count)
-            places = [
-                attrs.evolve(
-                    place,
-                    packet=group.filenos(place.number),
-                    inbox=tuple(_ends(r) for (_, to), r in rings.items() if to == place.number),
-                    outbox=tuple(
-                        (to, *_ends(r)) for (by, to), r in rings.items() if by == place.number
-                    ),
-                )
-                for place in places
-            ]
+        yield _deploy(launch, places, stack)
 
-        def taken(number: int) -> int:
-            """Frames that were given to the processes at one place so far, whatever they did."""
-            from_rings = sum(r.stats().taken for (_, to), r in rings.items() if to == number)
-            return from_rings + (group.stats()[number].frames if group is not None else 0)
 
-        yield Supervisor(launch, places, taken)
+def _deploy(launch: Launch, places: list[Place], stack: contextlib.ExitStack) -> Supervisor:
+    """Opens what the places need."""
+    count = len(places)
+    if not launch.live or (count == 1 and (launch.dpdk or launch.exclusive)):
+        places = [attrs.evolve(place, opens=launch.live) for place in places]
+        return Supervisor(launch, places, lambda number: 0)
+    why = why_distributor(launch) if count > 1 else None
+    group: InterfaceGroup | None = None
+    if not (launch.dpdk or launch.exclusive):
+        group = stack.enter_context(_group(launch, 1 if why else count))
+    pairs = [*itertools.permutations(range(count), 2)]
+    rings = _rings(stack, pairs, HAND_OVER)
+    if why:
+        rings |= _rings(stack, [(count, to) for to in range(count)], DISTRIBUTED)
+        log.warning("frames go through a process of their own: %s", why)
+        places = [*places, attrs.evolve(places[0], number=count, opens=group is None)]
+    places = [_endowed(place, rings) for place in places]
+    if group is not None:
+        of = places[-1:] if why else places
+        for index, place in enumerate(of):
+            places[place.number] = attrs.evolve(place, packet=group.filenos(index))
+
+    def taken(number: int) -> int:
+        """Frames that were given to the processes at one place so far, whatever they did."""
+        found = sum(ring.stats().taken for (_, to), ring in rings.items() if to == number)
+        if group is not None and not (why and number < count):
+            found += group.stats()[0 if why else number].frames
+        return found
+
+    return Supervisor(launch, places, taken, distributed=bool(why))
+
+
+def why_distributor(launch: Launch) -> str | None:
+    """Why the hash of the device cannot share out the flows; None: it can (semantics.md 11)."""
+    if launch.dpdk:
+        return "no symmetric hash is set up in the DPDK device for processes of their own"
+    if launch.exclusive:
+        return "the queues of AF_XDP have a hash that nobody knows"
+    if launch.engine.get("tunnel_in_key"):
+        return "tunnels are part of a flow's key, and the kernel hashes what is outside of them"
+    return None
+
+
+def _endowed(place: Place, rings: Rings) -> Place:
+    """A place with its ends of the rings."""
+    number = place.number
+    return attrs.evolve(
+        place,
+        inbox=tuple(_ends(ring) for (_, to), ring in rings.items() if to == number),
+        outbox=tuple((to, *_ends(ring)) for (by, to), ring in rings.items() if by == number),
+    )
 
 
 def _checked(launch: Launch, count: int, cores: tuple[int, ...]) -> tuple[int, ...]:
@@ -88,8 +121,6 @@ def _checked(launch: Launch, count: int, cores: tuple[int, ...]) -> tuple[int, .
             raise ConfigError(f"--cores: there is no core {core} for this process; it has {listed}")
     if "-" in launch.files and count > 1:
         raise ConfigError("standard input can be read by one process only: leave --workers out")
-    if launch.exclusive and count > 1:
-        raise ConfigError("--exclusive is for one worker: leave --workers out")
     if cores and len(cores) < count:
         raise ConfigError(f"--cores names {len(cores)} cores for {count} workers")
     if count > len(allowed):
@@ -111,12 +142,11 @@ def _group(launch: Launch, count: int) -> InterfaceGroup:
     )
 
 
-def _hand_over(stack: contextlib.ExitStack, count: int) -> Rings:
-    """A ring from each worker to each other, by their numbers."""
+def _rings(stack: contextlib.ExitStack, pairs: list[tuple[int, int]], size: int) -> Rings:
+    """A ring from one process to another, for each of these pairs."""
     from aiomos._engine.rings import Ring
 
-    pairs = itertools.permutations(range(count), 2)
-    return {pair: stack.enter_context(Ring.create(HAND_OVER)) for pair in pairs}
+    return {pair: stack.enter_context(Ring.create(size)) for pair in pairs}
 
 
 def _ends(ring: Ring) -> tuple[int, int]:

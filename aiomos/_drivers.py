@@ -33,9 +33,13 @@ class Driver:
         self.loop = loop
         self.stop = stop
         self.linger_seconds = linger
+        self.finishing = False  # the source ends where it has nothing
         self.failed = 0  # times that an every handler raised
         self.on_failure: Callable[[Flow | None, BaseException, str], None] = report_failure
         pump.queue.on_runnable = self._runnable
+
+    def look(self) -> None:
+        """See soon whether there is something to do."""
 
     def close(self) -> None:
         """Lets go of loop and pump."""
@@ -290,6 +294,9 @@ class Live(Driver):
         if self._soon is None:
             self._look()
 
+    def look(self) -> None:
+        self._look_soon()
+
     def _look_soon(self) -> None:
         if self._soon is None and not self._end.done():
             self._soon = self.loop.call_soon(self._look)
@@ -315,6 +322,9 @@ class Live(Driver):
                 self._end.set_result(None)
             elif came_to != Cycle.CYCLE_EMPTY:
                 self._look_soon()
+            elif self.finishing:
+                self.pump.close_flows(names.CLOSE_REASONS.index("CAPTURE_END"))
+                self._end.set_result(None)
             else:
                 self._wait(self._idle())
         except BaseException as error:

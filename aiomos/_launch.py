@@ -26,6 +26,8 @@ class Launch:
         app: ``MODULE_OR_FILE[:NAME]``.
         files: captures to replay, merged by time; none: a live source.
         interface: the kernel interface to watch.
+        dpdk: DPDK devices to take frames from.
+        huge: whether DPDK takes huge pages.
         exclusive: take its frames from the kernel, by AF_XDP.
         force: also where that cuts this host off.
         promiscuous: ask for frames of others, too.
@@ -40,6 +42,8 @@ class Launch:
     app: str
     files: tuple[str, ...] = attrs.field(default=(), converter=_tuples)
     interface: str | None = None
+    dpdk: tuple[str, ...] = attrs.field(default=(), converter=_tuples)
+    huge: Literal["auto", "yes", "no"] = "auto"
     exclusive: bool = False
     force: bool = False
     promiscuous: bool = True
@@ -57,7 +61,7 @@ class Launch:
     @property
     def name(self) -> str:
         """What the frames come from, for people."""
-        return ", ".join(self.files) if self.files else str(self.interface)
+        return ", ".join(self.files or self.dpdk) or str(self.interface)
 
 
 @attrs.frozen(kw_only=True)
@@ -65,9 +69,10 @@ class Place:
     """Where a worker stands among the others, and the descriptors it was given.
 
     Attributes:
-        number: from 0.
+        number: from 0; the distributor's is that of the workers.
         count: workers in all.
         cores: those that it may run on; none: any.
+        opens: it opens the source of the launch by itself.
         packet: a packet socket and the memory in which its position is kept.
         inbox: rings that others hand frames over by: memory and bell of each.
         outbox: rings to the others: number of the worker, memory and bell.
@@ -76,6 +81,7 @@ class Place:
     number: int = 0
     count: int = 1
     cores: tuple[int, ...] = attrs.field(default=(), converter=_tuples)
+    opens: bool = False
     packet: tuple[int, int] | None = attrs.field(default=None, converter=_tuples)
     inbox: tuple[tuple[int, int], ...] = attrs.field(default=(), converter=_tuples)
     outbox: tuple[tuple[int, int, int], ...] = attrs.field(default=(), converter=_tuples)

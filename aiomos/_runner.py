@@ -239,6 +239,12 @@ class Engine:
         if self._stop is not None:
             self._stop.set()
 
+    def finish(self) -> None:
+        """Ends a live run as soon as its source has nothing: whoever fed it has said all."""
+        if self._driver is not None:
+            self._driver.finishing = True
+            self._driver.look()
+
     def _detach(self) -> None:
         if self._pump is not None:
             self._pump.drop_frames()
@@ -364,7 +370,10 @@ class Engine:
             received=pump.received - elsewhere,
             filtered=0 if elsewhere and self.number else pump.filtered,
             processed=counters["frames"],
-            dropped=stats.dropped_nic + stats.dropped_kernel + stats.dropped_pool,
+            dropped=stats.dropped_nic
+            + stats.dropped_kernel
+            + stats.dropped_ring
+            + stats.dropped_pool,
             counters=counters,
             handlers_started=sum(h.started for h in self._handlers),
             handler_errors=pump.handler_errors + (self._driver.failed if self._driver else 0),

@@ -1,7 +1,9 @@
-"""Opens what a launch names: captures, a kernel interface, or what a supervisor has opened."""
+"""Opens what a launch names: captures, an interface, DPDK ports, or what a supervisor opened."""
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from aiomos._engine.source import Source, open_files
@@ -9,20 +11,27 @@ from aiomos._launch import Launch, Place
 
 if TYPE_CHECKING:
     from aiomos._engine.core import Core
+    from aiomos._engine.rings import Ring
 
 
-def open_source(launch: Launch) -> Source:
-    """The source of a run in one process.
+@contextlib.contextmanager
+def opened(launch: Launch) -> Iterator[Source]:
+    """The source of a run in one process; closed with all that it stands on.
 
     Raises:
         SourceError: it cannot be opened.
     """
-    if launch.files:
-        return open_files(launch.files)
-    return with_pump(open_interface(launch), launch)
+    with contextlib.ExitStack() as stack:
+        if launch.files:
+            source = open_files(launch.files)
+        elif launch.dpdk:
+            source = with_pump(_ports(launch, stack), launch)
+        else:
+            source = with_pump(_interface(launch), launch)
+        yield stack.enter_context(source)
 
 
-def open_interface(launch: Launch) -> Source:
+def _interface(launch: Launch) -> Source:
     """The kernel interface alone."""
     from aiomos._engine import interface
 
@@ -37,6 +46,18 @@ def open_interface(launch: Launch) -> Source:
     )
 
 
+def _ports(launch: Launch, stack: contextlib.ExitStack) -> Source:
+    """All DPDK devices as one source; the ports, and then DPDK itself, are closed behind it."""
+    from aiomos._engine import dpdkconfig
+
+    dpdk = dpdkconfig.load()
+    dpdk.initialise(dpdkconfig.DpdkConfig(devices=launch.dpdk, huge=launch.huge))
+    stack.callback(dpdk.shutdown)
+    ports = [stack.enter_context(dpdk.open_port(device)) for device in launch.dpdk]
+    source: Source = dpdk.open_source((port, 0) for port in ports)
+    return source
+
+
 def with_pump(source: Source, launch: Launch) -> Source:
     """The same behind a thread that receives, if the launch asks for one."""
     if not launch.pump:
@@ -46,21 +67,33 @@ def with_pump(source: Source, launch: Launch) -> Source:
     return rings.pump_source(source, ring_bytes=launch.pump)
 
 
-def open_place(launch: Launch, place: Place) -> Source:
+@contextlib.contextmanager
+def opened_place(launch: Launch, place: Place) -> Iterator[Source]:
     """The source of one worker: its own descriptors, and what others hand over.
 
     Raises:
         SourceError: it cannot be opened.
     """
-    if launch.files:
-        return open_files(launch.files)
+    if launch.files or place.opens:
+        with opened(launch) as source:
+            yield source
+        return
     from aiomos._engine import interface, rings
 
-    parts = []
+    parts: list[Source] = []
     if place.packet is not None:
-        parts.append(with_pump(interface.attach_interface(*place.packet, name=launch.name), launch))
+        own = interface.attach_interface(*place.packet, name=launch.name)
+        parts.append(with_pump(own, launch))
     parts += [rings.ring_source(rings.Ring.attach(*ring)) for ring in place.inbox]
-    return parts[0] if len(parts) == 1 else rings.join_sources(parts)
+    with parts[0] if len(parts) == 1 else rings.join_sources(parts) as source:
+        yield source
+
+
+def attach_rings(place: Place) -> list[Ring]:
+    """The rings that a distributor writes, in order of the workers."""
+    from aiomos._engine.rings import Ring
+
+    return [Ring.attach(*ring) for _, *ring in place.outbox]
 
 
 def take_place(core: Core, launch: Launch, place: Place) -> object:

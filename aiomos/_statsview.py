@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -39,14 +39,18 @@ TOLD = {
 }
 
 
-def report_of(source: str, workers: Iterable[WorkerStats], restarts: int = 0) -> Report:
-    """What a run tells of itself, as plain values."""
+def report_of(
+    source: str, processes: Sequence[WorkerStats], workers: int = 1, restarts: int = 0
+) -> Report:
+    """What a run tells of itself, as plain values; behind the workers may come a distributor."""
+    others = processes[workers:]
     return {
         "pid": os.getpid(),
         "source": source,
         "time": time.time(),
         "restarts": restarts,
-        "workers": [attrs.asdict(worker) for worker in workers],
+        "workers": [attrs.asdict(worker) for worker in processes[:workers]],
+        "distributor": attrs.asdict(others[0]) if others else None,
     }
 
 
@@ -68,6 +72,8 @@ def table_of(report: Report) -> RenderableType:
     total = totals_of(report)
     for worker in workers:
         table.add_row(str(worker.number), *_cells(worker))
+    if report["distributor"]:
+        table.add_row("distributor", *_cells(WorkerStats(**report["distributor"])))
     if len(workers) > 1:
         table.add_section()
         table.add_row("all", *_cells(total), style="bold")

@@ -48,9 +48,17 @@ class WorkerProcess:
         stats: of the last one, as it last said.
     """
 
-    def __init__(self, launch: Launch, place: Place, taken: Callable[[int], int]) -> None:
+    def __init__(
+        self,
+        launch: Launch,
+        place: Place,
+        taken: Callable[[int], int],
+        module: str = "aiomos._worker",
+    ) -> None:
+        self.module = module
         self.launch = launch
         self.place = place
+        self.name = f"worker {place.number}"
         self._taken = taken
         self.pid: int | None = None
         self.ready = asyncio.Event()
@@ -63,10 +71,11 @@ class WorkerProcess:
         self._answers: dict[int, asyncio.Future[WorkerStats]] = {}
         self._asked = 0
         self._stopping = False
+        self._going = False
         self._process: asyncio.subprocess.Process | None = None
 
     def __str__(self) -> str:
-        return f"worker {self.place.number}"
+        return self.name
 
     # ---- its life ----------------------------------------------------------------------------
 
@@ -101,7 +110,7 @@ class WorkerProcess:
         with theirs:
             self._process = process = await asyncio.create_subprocess_exec(
                 sys.executable,
-                *("-m", "aiomos._worker", str(theirs.fileno())),
+                *("-m", self.module, str(theirs.fileno())),
                 stdin=asyncio.subprocess.DEVNULL,
                 pass_fds=(theirs.fileno(), *self.place.descriptors),
             )
@@ -136,6 +145,17 @@ class WorkerProcess:
         if self._process is not None and self._process.returncode is None:
             self._process.kill()
 
+    def go(self) -> None:
+        """All others are there; this one, and those that follow it, may begin."""
+        self._going = True
+        if self._channel is not None:
+            self._channel.send("go")
+
+    def finish(self) -> None:
+        """No more frames will come: it ends when it has taken those there are."""
+        if self._channel is not None:
+            self._channel.send("finish")
+
     def reload(self) -> None:
         """New flows are on new code."""
         if self._channel is not None:
@@ -147,6 +167,8 @@ class WorkerProcess:
         kind = message["kind"]
         if kind == "ready":
             self.ready.set()
+            if self._going:
+                self.go()
             if self._stopping and self._channel is not None:
                 self._channel.send("stop")
         elif kind == "failed":
@@ -216,16 +238,28 @@ class Supervisor:
         launch: what they run.
         places: where each of them stands.
         taken: how many frames the processes at a place have taken, by what outlives them.
+        distributed: the last place is the distributor's.
     """
 
-    def __init__(self, launch: Launch, places: list[Place], taken: Callable[[int], int]) -> None:
+    def __init__(
+        self,
+        launch: Launch,
+        places: list[Place],
+        taken: Callable[[int], int],
+        distributed: bool = False,
+    ) -> None:
         self.launch = launch
-        self.workers = [WorkerProcess(launch, place, taken) for place in places]
-        self.on_ready: Callable[[], None] | None = None
+        self.processes = [WorkerProcess(launch, place, taken) for place in places]
+        self.workers = self.processes
+        self.distributor: WorkerProcess | None = None
+        if distributed:
+            *self.workers, self.distributor = self.processes
+            self.distributor.module = "aiomos._distributor"
+            self.distributor.name = "distributor"
 
     async def run(self) -> int:
         """Until all have ended; the exit status."""
-        lives = [asyncio.create_task(worker.live(), name=str(worker)) for worker in self.workers]
+        lives = await self._start()
         beside = [asyncio.create_task(self._announce()), asyncio.create_task(self._listen())]
         async with answering(self.report), self._signals():
             try:
@@ -233,25 +267,39 @@ class Supervisor:
             finally:
                 for task in beside:
                     task.cancel()
-                for worker in self.workers:
-                    worker.kill()
+                for process in self.processes:
+                    process.kill()
         return self._judged(statuses)
+
+    async def _start(self) -> list[asyncio.Task[int]]:
+        """The distributor first: where it cannot open its source, no worker begins."""
+        if self.distributor is not None:
+            first = asyncio.create_task(self.distributor.live(), name=self.distributor.name)
+            ready = asyncio.create_task(self.distributor.ready.wait())
+            await asyncio.wait([first, ready], return_when=asyncio.FIRST_COMPLETED)
+            ready.cancel()
+            if first.done():
+                return [first]
+        lives = [asyncio.create_task(one.live(), name=one.name) for one in self.workers]
+        return lives if self.distributor is None else [*lives, first]
 
     async def _watch(self, lives: list[asyncio.Task[int]]) -> list[int]:
         """Waits for all; what did not begin ends the others."""
         waiting = set(lives)
         while waiting:
-            done, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-            if any(worker.failure for worker in self.workers):
+            _, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+            if any(process.failure for process in self.processes):
                 self.stop()
-            del done
+            if self.distributor is not None and lives[-1].done():
+                for worker in self.workers:
+                    worker.finish()
         return [life.result() for life in lives]
 
     async def _announce(self) -> None:
-        for worker in self.workers:
-            await worker.ready.wait()
-        if self.on_ready is not None:
-            self.on_ready()
+        for process in self.processes:
+            await process.ready.wait()
+        if self.distributor is not None:
+            self.distributor.go()
 
     async def _listen(self) -> None:
         """Asks for statistics again and again: those of a worker that is killed are known."""
@@ -261,7 +309,7 @@ class Supervisor:
 
     def _judged(self, statuses: list[int]) -> int:
         """What failed is said; the exit status of all."""
-        for worker, status in zip(self.workers, statuses, strict=True):
+        for worker, status in zip(self.processes[-len(statuses) :], statuses, strict=True):
             if worker.failure:
                 log.error("%s", worker.failure)
                 return 2
@@ -273,8 +321,8 @@ class Supervisor:
 
     def stop(self) -> None:
         """All end in order."""
-        for worker in self.workers:
-            worker.stop()
+        for process in self.processes:
+            process.stop()
 
     def reload(self) -> None:
         """All take the app's present code for new flows."""
@@ -294,8 +342,8 @@ class Supervisor:
         def stop() -> None:
             nonlocal asked
             asked += 1
-            for worker in self.workers:
-                worker.kill() if asked > 1 else worker.stop()
+            for process in self.processes:
+                process.kill() if asked > 1 else process.stop()
 
         for number in taken:
             loop.add_signal_handler(number, stop)
@@ -309,17 +357,27 @@ class Supervisor:
     # ---- what they count -----------------------------------------------------------------------
 
     async def stats(self) -> list[WorkerStats]:
-        """Of each worker, now."""
-        return await asyncio.gather(*(worker.ask_stats() for worker in self.workers))
+        """Of each process, now; the distributor is the last."""
+        return await asyncio.gather(*(process.ask_stats() for process in self.processes))
 
     async def report(self) -> Report:
         """The same for another terminal."""
-        restarts = sum(worker.restarts for worker in self.workers)
-        return report_of(self.launch.name, await self.stats(), restarts)
+        restarts = sum(process.restarts for process in self.processes)
+        return report_of(self.launch.name, await self.stats(), len(self.workers), restarts)
 
     def summary(self) -> Summary:
         """Of all workers that said what they came to."""
-        return merged([worker.summary for worker in self.workers if worker.summary is not None])
+        found = merged([w.summary for w in self.workers if w.summary is not None])
+        if self.distributor is None:
+            return found
+        before, said = self.distributor.stats.dropped, self.distributor.summary
+        failed = said is not None and said.failed
+        return attrs.evolve(
+            found,
+            dropped=found.dropped + before,
+            failed=found.failed or failed,
+            message=said.message if said is not None and failed else found.message,
+        )
 
 
 def merged(parts: list[Summary]) -> Summary:

@@ -7,24 +7,24 @@ which it is first told what to do. Signals are the supervisor's business: it say
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import os
 import signal
 import socket
 import sys
-from typing import Any
 
 import attrs
 
-from aiomos._control import Channel, Message
-from aiomos._engine.errors import AiomosError, SourceError
+from aiomos._app import App
+from aiomos._control import Channel, Message, refuse, told
+from aiomos._engine.errors import AiomosError
+from aiomos._engine.source import Source
 from aiomos._launch import Launch, Place
 from aiomos._loader import load_again, load_app
 from aiomos._metrics import worker_stats
 from aiomos._output import watch_output
 from aiomos._runner import Engine, serve_on_own_loop
-from aiomos._sources import open_place, take_place
+from aiomos._sources import opened_place, take_place
 
 log = logging.getLogger("aiomos")
 
@@ -45,45 +45,33 @@ class Worker:
 
     def run(self) -> int:
         """The exit status; what the run came to, or why it did not begin, has been told."""
-        self._pin()
         try:
             app = load_app(self.launch.app)
-            source = open_place(self.launch, self.place)
-        except SourceError as error:
-            return self._failed(f"{error.filename}: {error.strerror}" if error.filename else error)
+            with opened_place(self.launch, self.place) as source:
+                self._pin()  # behind the threads of the source, which may run elsewhere
+                return self._serve(app, source)
         except AiomosError as error:
-            return self._failed(error)
-        with source:
-            try:
-                engine = Engine(source, **self.launch.engine)
-                engine.number = self.place.number
-                engine.drain = self.launch.drain
-                keep = take_place(engine.core, self.launch, self.place)
-                engine.on_start = self._started
-                self.engine = engine
-                summary = serve_on_own_loop(engine, app, self.launch.io_patience)
-                del keep
-            except AiomosError as error:
-                return self._failed(error)
-            sys.stdout.flush()
-            assert self.channel is not None
-            self.channel.send(
-                "done", summary=attrs.asdict(summary), stats=attrs.asdict(worker_stats(engine))
-            )
-            self.channel.flush(LAST_WORDS)
-            return 1 if summary.failed else 0
+            return refuse(self.end, error)
+
+    def _serve(self, app: App, source: Source) -> int:
+        self.engine = engine = Engine(source, **self.launch.engine)
+        engine.number = self.place.number
+        engine.drain = self.launch.drain
+        engine.on_start = self._started
+        keep = take_place(engine.core, self.launch, self.place)
+        summary = serve_on_own_loop(engine, app, self.launch.io_patience)
+        del keep
+        sys.stdout.flush()
+        assert self.channel is not None
+        stats = attrs.asdict(worker_stats(engine))
+        self.channel.send("done", summary=attrs.asdict(summary), stats=stats)
+        self.channel.flush(LAST_WORDS)
+        return 1 if summary.failed else 0
 
     def _pin(self) -> None:
         cores = self.place.cores
         if cores:
             os.sched_setaffinity(0, {cores[self.place.number % len(cores)]})
-
-    def _failed(self, error: object) -> int:
-        """Said before anything was served."""
-        line = json.dumps({"kind": "failed", "message": str(error)}).encode() + b"\n"
-        self.end.setblocking(True)
-        self.end.sendall(line)
-        return 2
 
     def _started(self) -> None:
         """The app is being served, on the running loop."""
@@ -109,6 +97,8 @@ class Worker:
         assert self.channel is not None
         if message["kind"] == "stop":
             self.engine.stop()
+        elif message["kind"] == "finish":
+            self.engine.finish()
         elif message["kind"] == "reload":
             self._reloading = asyncio.ensure_future(self._reload())
         elif message["kind"] == "stats":
@@ -116,23 +106,12 @@ class Worker:
             self.channel.send("stats", id=message["id"], stats=stats)
 
 
-def instructions(end: socket.socket) -> tuple[Launch, Place]:
-    """What the supervisor says first."""
-    line = b""
-    while not line.endswith(b"\n"):
-        data = end.recv(1 << 16)
-        if not data:
-            raise SystemExit(2)  # it has gone before it said anything
-        line += data
-    told: dict[str, Any] = json.loads(line)
-    return Launch(**told["launch"]), Place(**told["place"])
-
-
 def main() -> None:
     """The process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     end = socket.socket(fileno=int(sys.argv[1]))
-    launch, place = instructions(end)
+    instructions = told(end)
+    launch, place = Launch(**instructions["launch"]), Place(**instructions["place"])
     watch_output()
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter(f"aiomos: worker {place.number}: %(message)s"))

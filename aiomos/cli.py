@@ -120,70 +120,47 @@ def _shared(command: Callable[..., None]) -> Callable[..., None]:
     return command
 
 
+_LIVE = (
+    click.option("-i", "interface", metavar="IFACE", help="Watch a network interface; any: all."),
+    click.option("-p", "--no-promiscuous-mode", "promiscuous", flag_value=False, default=True,
+                 help="-i: do not ask for frames that are for others."),
+    click.option("-Q", "--direction", type=click.Choice(["in", "out", "inout"]), default="inout",
+                 show_default=True, help="-i: of which frames."),
+    click.option("-B", "--buffer-size", "buffer", metavar="KiB", type=click.IntRange(1),
+                 help="-i: the kernel's ring, of each worker."),
+    click.option("--exclusive", is_flag=True,
+                 help="-i: take the frames from the kernel (AF_XDP, on a mirror port)."),
+    click.option("--force", is_flag=True, help="--exclusive also where it cuts this host off."),
+    click.option("--dpdk", multiple=True, metavar="DEVICE",
+                 help="A DPDK port: PCI address, or vdev (net_pcap0,rx_pcap=FILE)."),
+    click.option("--huge", type=click.Choice(["auto", "yes", "no"]), default="auto",
+                 show_default=True, help="--dpdk: take huge pages."),
+    click.option("--receive-pump", "pump", metavar="MiB", type=click.IntRange(1), is_flag=False,
+                 flag_value=256, help="Receive in a thread of its own, into a ring of that size."),
+    click.option("--busy-poll", is_flag=True, help="Never sleep: look for frames all the time."),
+    click.option("--workers", metavar="N", type=click.IntRange(1, 128),
+                 help="Share the flows out among N processes."),
+    click.option("--cores", metavar="LIST", callback=_cores,
+                 help="The cores of the workers, one each: 2-5,7."),
+    click.option("--drain", metavar="SECONDS", type=click.FloatRange(0), default=30.0,
+                 show_default=True, help="Time that workers get to end in."),
+)  # fmt: skip
+
+
+def _live(command: Callable[..., None]) -> Callable[..., None]:
+    """Options of live traffic, and of several processes."""
+    for option in reversed(_LIVE):
+        command = option(command)
+    return command
+
+
 @main.command()
 @click.argument("app", metavar="MODULE_OR_FILE[:NAME]")
 @click.argument("more", nargs=-1, metavar="[FILE]...")
 @click.option(
     "-r", "files", multiple=True, metavar="FILE", help="Capture to replay; - is standard input."
 )
-@click.option("-i", "interface", metavar="IFACE", help="Watch a network interface; any: all.")
-@click.option(
-    "--exclusive",
-    is_flag=True,
-    help="Take the frames of -i from the kernel (AF_XDP, on a mirror port).",
-)
-@click.option("--force", is_flag=True, help="--exclusive also where it cuts this host off.")
-@click.option(
-    "-p",
-    "--no-promiscuous-mode",
-    "promiscuous",
-    flag_value=False,
-    default=True,
-    help="Do not ask for frames that are for others.",
-)
-@click.option(
-    "-Q",
-    "--direction",
-    type=click.Choice(["in", "out", "inout"]),
-    default="inout",
-    show_default=True,
-    help="Of the frames of -i.",
-)
-@click.option(
-    "-B",
-    "--buffer-size",
-    "buffer",
-    metavar="KiB",
-    type=click.IntRange(1),
-    help="The kernel's ring for -i, of each worker.",
-)
-@click.option(
-    "--receive-pump",
-    "pump",
-    metavar="MiB",
-    type=click.IntRange(1),
-    is_flag=False,
-    flag_value=256,
-    help="Receive in a thread of its own, into a ring of that size.",
-)
-@click.option("--busy-poll", is_flag=True, help="Never sleep: look for frames all the time.")
-@click.option(
-    "--workers",
-    metavar="N",
-    type=click.IntRange(1, 128),
-    help="Share the flows out among N processes.",
-)
-@click.option(
-    "--cores", metavar="LIST", callback=_cores, help="The cores of the workers, one each: 2-5,7."
-)
-@click.option(
-    "--drain",
-    metavar="SECONDS",
-    type=click.FloatRange(0),
-    default=30.0,
-    show_default=True,
-    help="Time that workers get to end in.",
-)
+@_live
 @click.option("-w", "write", metavar="FILE", help="Write the packets that passed -f.")
 @click.option(
     "-s",
@@ -204,8 +181,8 @@ def _shared(command: Callable[..., None]) -> Callable[..., None]:
 @_shared
 def run(
     app: str, more: tuple[str, ...], files: tuple[str, ...], interface: str | None,
-    write: str | None, snap_length: int, workers: int | None, cores: tuple[int, ...],
-    drain: float, **options: Any,
+    dpdk: tuple[str, ...], write: str | None, snap_length: int, workers: int | None,
+    cores: tuple[int, ...], drain: float, **options: Any,
 ) -> None:  # fmt: skip
     """Run an app over captures, or on a network interface.
 
@@ -214,20 +191,26 @@ def run(
     """
     from aiomos._command import launch_of, run_here, run_workers
     from aiomos._loader import load_app
-    from aiomos._sources import open_source
+    from aiomos._sources import opened
 
     paths = (*files, *more)
-    if not paths and interface is None:
-        _fail("no capture given: name one with -r FILE, or an interface with -i")
-    if paths and interface is not None:
-        _fail("-r and -i: captures are replayed, an interface is watched; say which")
+    named = [
+        option for option, value in (("-r", paths), ("-i", interface), ("--dpdk", dpdk)) if value
+    ]
+    if not named:
+        _fail(
+            "no capture given: name one with -r FILE, an interface with -i, or a port with --dpdk"
+        )
+    if len(named) > 1:
+        _fail(f"{' and '.join(named)}: frames come from one of these; say which")
     with _errors_in_one_line():
-        launch, options = launch_of(app, paths, interface, **options)
+        launch, options = launch_of(app, paths, interface, dpdk, **options)
         if workers or cores:
             count = workers or len(cores)
             raise SystemExit(run_workers(launch, count, cores, drain, write, **options))
         loaded = load_app(app)
-        run_here(loaded, open_source(launch), write=write, snap_length=snap_length, **options)
+        with opened(launch) as source:
+            run_here(loaded, source, write=write, snap_length=snap_length, **options)
 
 
 @main.command()

@@ -511,7 +511,9 @@ def tap_link() -> Any:
 
 def shared(prefix: str, folder: str, lcore: int, **options: Any) -> Any:
     """Starts DPDK with memory that others see."""
-    return start(huge="yes", shared=True, file_prefix=prefix, huge_dir=folder, lcore=lcore, **options)
+    return start(
+        huge="yes", shared=True, file_prefix=prefix, huge_dir=folder, lcore=lcore, **options
+    )
 
 
 def primary_of_queues(prefix: str, folder: str) -> Any:
@@ -678,7 +680,12 @@ def quiet_start() -> Any:
     effective = start()
     with dpdk.open_port("net_null0"):
         pass
-    return [os.sched_getaffinity(0) == affinity, effective.huge, dpdk.version(), dpdk.built_version()]
+    return [
+        os.sched_getaffinity(0) == affinity,
+        effective.huge,
+        dpdk.version(),
+        dpdk.built_version(),
+    ]
 
 
 # ---- the stage --------------------------------------------------------------------------------------

@@ -1,0 +1,14 @@
+"""Frames of one source to the workers whose flows they are of."""
+
+from collections.abc import Sequence
+
+from aiomos._engine.rings import Ring
+from aiomos._engine.source import Source
+
+class Distributor:
+    source: Source
+    distributed: int
+    def __init__(
+        self, source: Source, rings: Sequence[Ring], decoders: int | None = None
+    ) -> None: ...
+    def turn(self) -> int: ...
