@@ -34,7 +34,9 @@ def numbers(first, n):
 def capture(tmp_path):
     path = tmp_path / "numbers.pcap"
     records = [struct.pack("<IHHiIII", 0xA1B2C3D4, 2, 4, 0, 0, 262144, 1)]
-    records += [struct.pack("<IIII", 1000, i, 80, 80) + data for i, data in enumerate(numbers(0, 5000))]
+    records += [
+        struct.pack("<IIII", 1000, i, 80, 80) + data for i, data in enumerate(numbers(0, 5000))
+    ]
     path.write_bytes(b"".join(records))
     return path
 
