@@ -88,23 +88,32 @@ static void drain(const struct aio_dpdk_port *port, uint16_t queue)
     }
 }
 
+/* Also quiet: libxdp has something to say at the end too. */
 static void remove_device(uint16_t id)
 {
     struct rte_eth_dev_info info;
+    int saved;
 
     if (id == RTE_MAX_ETHPORTS || rte_eth_dev_info_get(id, &info) < 0)
         return;
+    saved = aio_log_stderr_begin();
     rte_eth_dev_close(id);
     rte_dev_remove(info.device);
+    aio_log_stderr_end(saved);
 }
 
 static uint32_t free_state(struct aio_dpdk_port *port, bool last)
 {
     uint32_t missing = 0;
 
-    for (unsigned q = 0; q < RTE_MAX_QUEUES_PER_PORT; q++)
-        if (port->state->pools[q])
+    for (unsigned q = 0; q < RTE_MAX_QUEUES_PER_PORT && port->state->pools[q]; q++) {
+        if (port->state->keeps) {
+            missing += aio_mbuf_pool_marked(port->state->pools[q]);
+            rte_mempool_free(port->state->pools[q]);
+        } else {
             missing += retire(port->state->pools[q], last);
+        }
+    }
     rte_memzone_free(port->zone);
     return missing;
 }

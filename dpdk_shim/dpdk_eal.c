@@ -88,8 +88,11 @@ static void add_memory(struct args *args, const struct aio_dpdk_config *config)
         add(args, "--no-huge");
     if (!config->huge && !config->shared)
         add(args, "--no-shconf");
-    if (config->huge && !config->shared)
+    if (config->huge && !config->shared) {
         add(args, "--in-memory");
+        /* One descriptor for many pages: virtio_user hands them over, and takes only a few. */
+        add(args, "--single-file-segments");
+    }
     if (config->huge && config->huge_dir[0])
         add(args, "--huge-dir=%s", config->huge_dir);
 }

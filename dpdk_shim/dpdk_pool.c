@@ -105,6 +105,20 @@ unsigned aio_mbuf_pool_reclaim(struct rte_mempool *pool, uint16_t holder)
     return reclaim.n;
 }
 
+static void count_one(struct rte_mempool *pool, void *opaque, void *object, unsigned index)
+{
+    (void)pool, (void)index;
+    *(unsigned *)opaque += aio_mark_of(object)->holder != AIO_HELD_BY_NOBODY;
+}
+
+unsigned aio_mbuf_pool_marked(struct rte_mempool *pool)
+{
+    unsigned n = 0;
+
+    rte_mempool_obj_iter(pool, count_one, &n);
+    return n;
+}
+
 void aio_mbuf_pool_mend(struct rte_mempool *pool)
 {
     struct rte_ring *ring = pool->pool_data;

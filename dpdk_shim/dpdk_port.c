@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 struct aio_dpdk_port *aio_dpdk_ports;
 
@@ -47,10 +48,13 @@ static int probe(struct opening *o)
     if (rte_eth_dev_get_port_by_name(o->name, &o->port->id) == 0)
         return AIO_OK; /* EAL opened it when it started */
     if (rte_dev_probe(o->device) < 0)
-        return aio_dpdk_fail_log(o->message, AIO_EIO,
-                                 "%s cannot be opened: no such device, or its driver does "
-                                 "not take these arguments",
-                                 o->device);
+        return aio_dpdk_fail_log(o->message, AIO_EIO, "%s cannot be opened: %s", o->device,
+                                 geteuid() == 0
+                                     ? "no such device, or its driver does not "
+                                       "take these arguments"
+                                     : "no such device, arguments that its driver "
+                                       "does not take, or no permission (root, or "
+                                       "CAP_NET_ADMIN and CAP_NET_RAW)");
     if (rte_eth_dev_get_port_by_name(o->name, &o->port->id) < 0)
         return aio_dpdk_fail_log(o->message, AIO_EIO, "%s is no network device", o->device);
     return AIO_OK;
@@ -111,6 +115,7 @@ static void describe(struct opening *o)
                  !devargs_have(o->device, "infinite_rx", "1");
     if (pcap)
         o->port->state->clock = AIO_CLOCK_EPOCH_US;
+    o->port->state->keeps = strcmp(o->dev.driver_name, "net_af_xdp") == 0;
 }
 
 /* ---- memory --------------------------------------------------------------------------------------- */
@@ -261,9 +266,34 @@ static int size_up(struct opening *o)
     return AIO_OK;
 }
 
+/* libxdp and libbpf write to the terminal whatever comes to their minds. */
+static int probe_quietly(struct opening *o)
+{
+    int saved, result;
+
+    if (strncmp(o->device, "net_af_xdp", 10) != 0)
+        return probe(o);
+    saved = aio_log_stderr_begin();
+    result = probe(o);
+    aio_log_stderr_end(saved);
+    return result;
+}
+
+static int start_quietly(struct opening *o)
+{
+    int saved, result;
+
+    if (!o->port->state->keeps)
+        return start(o);
+    saved = aio_log_stderr_begin();
+    result = start(o);
+    aio_log_stderr_end(saved);
+    return result;
+}
+
 static int open_device(struct opening *o)
 {
-    int result = probe(o);
+    int result = probe_quietly(o);
 
     if (result < 0)
         return result;
@@ -276,7 +306,7 @@ static int open_device(struct opening *o)
         describe(o);
         if ((result = check_limits(o)) == AIO_OK && (result = size_up(o)) == AIO_OK &&
             (result = make_pools(o)) == AIO_OK)
-            result = start(o);
+            result = start_quietly(o);
     }
     if (result < 0)
         aio_port_undo(o->port);

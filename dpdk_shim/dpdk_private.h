@@ -52,6 +52,8 @@ struct rte_mempool *aio_mbuf_pool_create(const char *name, unsigned n, uint32_t 
                                          int socket, bool shared);
 /* Frees the mbufs marked as held by holder; their number. */
 unsigned aio_mbuf_pool_reclaim(struct rte_mempool *pool, uint16_t holder);
+/* Mbufs marked as held by anybody. */
+unsigned aio_mbuf_pool_marked(struct rte_mempool *pool);
 /* Of a shared pool whose user died: makes its ring whole, and takes the marks off what
  * is in it. */
 void aio_mbuf_pool_mend(struct rte_mempool *pool);
@@ -106,6 +108,7 @@ struct aio_port_shared {
     uint32_t budget;
     uint8_t clock; /* enum aio_clock */
     uint8_t shared;
+    uint8_t keeps; /* the driver never gives back what it had: only marks are counted */
 };
 
 struct aio_dpdk_port {

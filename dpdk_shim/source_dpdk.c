@@ -10,6 +10,7 @@
  */
 #include "dpdk_fan.h"
 
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -113,12 +114,11 @@ static void judge_silence(struct aio_queue *queue)
  * the driver has nothing to switch on, the descriptor is the device's own, as with tap. */
 static void arm(struct aio_queue *queue)
 {
+    struct pollfd raised = {.fd = queue->descriptor, .events = POLLIN};
     uint64_t counted;
 
-    if (queue->descriptor < 0 || queue->always_armed)
+    if (poll(&raised, 1, 0) > 0 && read(queue->descriptor, &counted, sizeof counted) < 0)
         return;
-    if (read(queue->descriptor, &counted, sizeof counted) < 0)
-        counted = 0;
     if (rte_eth_dev_rx_intr_enable(queue->port->id, queue->queue) == 0)
         queue->armed = true;
 }

@@ -2,47 +2,11 @@
 
 from collections.abc import Iterable, Sequence
 from types import TracebackType
-from typing import NamedTuple, Self
+from typing import Self
 
 from aiomos._engine.dpdkconfig import DpdkConfig
+from aiomos._engine.dpdkfacts import Link, PortCounters, PortInfo
 from aiomos._engine.source import HeldFrame, Source
-
-class PortInfo(NamedTuple):
-    name: str
-    driver: str
-    mac: str
-    rss: str
-    ends: bool
-    interrupts: bool
-    timestamps: bool
-    checksums: bool
-    vlan_strip: bool
-    scatter: bool
-    rx_queues: int
-    tx_queues: int
-    max_rx_queues: int
-    max_tx_queues: int
-    rx_descriptors: int
-    tx_descriptors: int
-    mtu: int
-    reta_size: int
-    socket: int
-    mbufs: int
-
-class Link(NamedTuple):
-    up: bool
-    speed_mbps: int | None
-    full_duplex: bool
-
-class PortCounters(NamedTuple):
-    received: int
-    received_bytes: int
-    sent: int
-    sent_bytes: int
-    missed: int
-    no_memory: int
-    errors: int
-    send_errors: int
 
 class Port:
     name: str

@@ -3,8 +3,6 @@
 ``dpdkconfig.load()`` imports it and says what to do where that fails. As everywhere, errors of
 the environment are SourceError, those of the caller ConfigError, of one line.
 """
-from typing import NamedTuple
-
 from libc.stdint cimport uint16_t, uint32_t, uint64_t, uintptr_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memset
@@ -14,70 +12,12 @@ from .shim cimport aio_source
 from .source cimport HeldFrame, Source
 
 from .dpdkconfig import DpdkConfig, check_pci, full_device, is_virtual
+from .dpdkfacts import RSS, Link, PortCounters, PortInfo
 from .errors import ConfigError, SourceError
-
-# What a device's spreading of frames over queues is worth, by enum aio_dpdk_rss.
-_RSS = ("none", "unknown", "symmetric", "key")
 
 cdef object _config = None       # what DPDK was started with, as given
 cdef object _effective = None    # and what became of it
-
-
-class PortInfo(NamedTuple):
-    """What a port is and can do.
-
-    ``rss``: "none", the device does not spread frames over queues; "unknown", it does, by a hash
-    that is not known to be symmetric; "symmetric", by one that is, whose values software cannot
-    compute; "key", by Toeplitz with the repeated key 6d5a, which is symmetric and known. ``ends``:
-    it reads a capture, and an empty burst is its end. ``socket`` is its NUMA node (-1: none),
-    ``mbufs`` the size of the pool of queue 0.
-    """
-
-    name: str
-    driver: str
-    mac: str
-    rss: str
-    ends: bool
-    interrupts: bool
-    timestamps: bool
-    checksums: bool
-    vlan_strip: bool
-    scatter: bool
-    rx_queues: int
-    tx_queues: int
-    max_rx_queues: int
-    max_tx_queues: int
-    rx_descriptors: int
-    tx_descriptors: int
-    mtu: int
-    reta_size: int
-    socket: int
-    mbufs: int
-
-
-class Link(NamedTuple):
-    """State of a port's link; ``speed_mbps`` is None where the device does not know it."""
-
-    up: bool
-    speed_mbps: int | None
-    full_duplex: bool
-
-
-class PortCounters(NamedTuple):
-    """A device's own counters since the port was opened, of all queues together.
-
-    ``missed``: dropped by the device, its ring was full. ``no_memory``: dropped by the driver,
-    the pool was empty.
-    """
-
-    received: int
-    received_bytes: int
-    sent: int
-    sent_bytes: int
-    missed: int
-    no_memory: int
-    errors: int
-    send_errors: int
+cdef bint _ended = False         # it was shut down
 
 
 # ---- small change ------------------------------------------------------------------------
@@ -97,7 +37,7 @@ cdef int _check(int result, const char *message) except -1:
 
 cdef object _number(object value, str name, object least, object most):
     if not least <= value <= most:
-        raise ConfigError(f"{name} is {least} to {most}, not {value}")
+        raise ConfigError(f"{name}: {least} to {most}, not {value}")
     return value
 
 
@@ -112,12 +52,19 @@ def initialise(config=None) -> DpdkConfig:
     """
     global _config, _effective
     config = config or DpdkConfig()
+    _check_not_ended()
     if _config is not None and config in (_config, _effective):
         return _effective
     effective = config.effective() if _config is None else config
     _start(effective)
     _config, _effective = config, effective
     return effective
+
+
+cdef int _check_not_ended() except -1:
+    if _ended:
+        raise ConfigError("DPDK was shut down, and starts once a process: use a new process")
+    return 0
 
 
 cdef int _start(config) except -1:
@@ -150,13 +97,16 @@ cdef int _start(config) except -1:
 
 def initialised() -> bool:
     """DPDK runs in this process."""
-    return _config is not None
+    return _config is not None and not _ended
 
 
 def shutdown() -> None:
-    """Ends DPDK in this process for good. Ports have to be closed before."""
+    """Ends DPDK in this process for good. Ports and rings have to be closed before."""
+    global _ended
     cdef char message[dpdk.AIO_DPDK_MESSAGE]
-    _check(dpdk.aio_dpdk_stop(message), message)
+    if initialised():
+        _check(dpdk.aio_dpdk_stop(message), message)
+        _ended = True
 
 
 def version() -> str:
@@ -254,7 +204,7 @@ cdef class Port:
         cdef dpdk.aio_dpdk_port_info_t i
         dpdk.aio_dpdk_port_info(self.open_port(), &i)
         mac = (<bytes>i.mac[:6]).hex(":")
-        return PortInfo(_text(i.name), _text(i.driver), mac, _RSS[i.rss], bool(i.ends),
+        return PortInfo(_text(i.name), _text(i.driver), mac, RSS[i.rss], bool(i.ends),
                         bool(i.interrupts), bool(i.timestamps), bool(i.checksums),
                         bool(i.vlan_strip), bool(i.scatter), i.rx_queues, i.tx_queues,
                         i.max_rx_queues, i.max_tx_queues, i.rx_descriptors, i.tx_descriptors,
@@ -337,6 +287,7 @@ def open_port(device, *, unsigned queues=1, tx_queues=None, unsigned descriptors
     cdef const char *c_text
     cdef int r
     full = full_device(device)
+    _check_not_ended()
     if not initialised():
         initialise(DpdkConfig(devices=() if is_virtual(device) else (device,), shared=shared))
     if not is_virtual(device):

@@ -23,6 +23,8 @@ _PCI = re.compile(
 )
 _HUGE = Path("/sys/kernel/mm/hugepages")
 _PCI_DEVICES = Path("/sys/bus/pci/devices")
+_NETWORK_CLASS = "0x02"
+_MOUNTS = Path("/proc/mounts")
 #: Kernel drivers that hand a device over to a program.
 _USER_DRIVERS = ("vfio-pci", "uio_pci_generic", "igb_uio")
 #: NICs whose kernel driver stays in charge.
@@ -61,6 +63,8 @@ def check_pci(device: str) -> None:
     folder = _PCI_DEVICES / address
     if not folder.exists():
         raise SourceError(f"there is no PCI device {address}: aiomos devices lists what there is")
+    if not (folder / "class").read_text().startswith(_NETWORK_CLASS):
+        raise SourceError(f"{address} is no network device: aiomos devices lists what there is")
     link = folder / "driver"
     driver = link.resolve().name if link.exists() else "no driver"
     if driver not in (*_USER_DRIVERS, *_SHARED_DRIVERS):
@@ -70,13 +74,27 @@ def check_pci(device: str) -> None:
         )
 
 
-def free_huge_mib() -> int:
-    """MiB of huge pages that nobody uses."""
-    free = 0
+def huge_mib(which: Literal["free", "nr"] = "free") -> int:
+    """MiB of huge pages, those that nobody uses or all ("nr")."""
+    found = 0
     for size in _HUGE.glob("hugepages-*kB"):
         kib = int(size.name.removeprefix("hugepages-").removesuffix("kB"))
-        free += int((size / "free_hugepages").read_text()) * kib // 1024
-    return free
+        found += int((size / f"{which}_hugepages").read_text()) * kib // 1024
+    return found
+
+
+def huge_mounts() -> list[str]:
+    """Where hugetlbfs is mounted."""
+    mounts = [line.split() for line in _MOUNTS.read_text().splitlines()]
+    return [
+        words[1].encode().decode("unicode_escape") for words in mounts if words[2] == "hugetlbfs"
+    ]
+
+
+def how_to_reserve(mib: int) -> str:
+    """The command that makes so many MiB of huge pages free, besides those in use."""
+    pages = -(-(huge_mib("nr") - huge_mib() + max(mib, 256)) // 2)
+    return f"echo {pages} > /proc/sys/vm/nr_hugepages"
 
 
 @attrs.frozen(kw_only=True)
@@ -96,9 +114,7 @@ class DpdkConfig:
     """
 
     devices: tuple[str, ...] = attrs.field(default=(), converter=tuple)
-    huge: Literal["auto", "yes", "no"] = attrs.field(
-        default="auto", validator=attrs.validators.in_(("auto", "yes", "no"))
-    )
+    huge: Literal["auto", "yes", "no"] = "auto"
     memory_mib: int = 0
     file_prefix: str = ""
     process: Literal["primary", "secondary"] = "primary"
@@ -110,6 +126,8 @@ class DpdkConfig:
     telemetry: bool = False
 
     def __attrs_post_init__(self) -> None:
+        if self.huge not in ("auto", "yes", "no"):
+            raise ConfigError(f"huge is 'auto', 'yes' or 'no', not {self.huge!r}")
         if self.process not in ("primary", "secondary"):
             raise ConfigError(f"process is 'primary' or 'secondary', not {self.process!r}")
         if self.process == "secondary" and not self.file_prefix:
@@ -135,26 +153,38 @@ class DpdkConfig:
         """What ``huge`` comes to on this machine, now. Raises SourceError."""
         if self.process == "secondary":
             return True
-        free = free_huge_mib()
-        enough = free >= max(self.memory_mib, 1)
+        free = huge_mib()
+        enough = free >= (self.memory_mib or 2)
         required = self.huge == "yes" or self.shared or bool(self.pci_devices)
         if required and not enough:
             raise SourceError(
                 f"{free} MiB of huge pages are free, and {self._why_huge()} needs"
-                f" {self.memory_mib or 'some'}: echo 128 > /proc/sys/vm/nr_hugepages"
+                f" {self.memory_mib or 'some'}: {how_to_reserve(self.memory_mib)}"
             )
-        return self.huge != "no" and enough and free >= (self.memory_mib or 128)
+        return required or (self.huge == "auto" and free >= (self.memory_mib or 128))
 
     def _why_huge(self) -> str:
         if self.pci_devices:
             return self.pci_devices[0]
         return "shared=True" if self.shared else "huge='yes'"
 
+    def _check_mount(self) -> None:
+        mounts = huge_mounts()
+        if not mounts or (self.huge_dir and self.huge_dir not in mounts):
+            folder = self.huge_dir or "/dev/hugepages"
+            raise SourceError(
+                "memory is shared by way of a hugetlbfs, and none is mounted"
+                f"{' at ' + folder if mounts else ''}:"
+                f" mkdir -p {folder} && mount -t hugetlbfs nodev {folder}"
+            )
+
     def effective(self) -> DpdkConfig:
         """With everything decided that was left open: pages, memory, prefix."""
         for device in self.pci_devices:
             check_pci(device)
         huge = self.uses_huge_pages()
+        if self.shared and self.process == "primary":
+            self._check_mount()
         memory = self.memory_mib or (0 if huge else MEMORY_WITHOUT_HUGE_PAGES)
         return attrs.evolve(
             self,

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
 import pytest
 
 sys.path.append(str(Path(__file__).parents[1]))
-from dpdk_kit import Actor, act, needs_dpdk, needs_root
+from dpdk_kit import Actor, act, free_pages, needs_dpdk, needs_root
 
 pytestmark = needs_dpdk
 
@@ -95,3 +96,21 @@ def test_tap_has_a_descriptor_that_wakes():
 def test_tap_whose_link_goes_and_comes_back_goes_on():
     scene = act("tap_link")
     assert scene == {"states": [True, False, True], "came": True, "missing": [0]}
+
+
+def test_virtio_user_and_vhost_talk(tmp_path):
+    if os.geteuid() != 0 or free_pages() < 64:
+        pytest.skip("needs root and 64 free huge pages of 2 MiB")
+    path, n = str(tmp_path / "vhost.sock"), 100
+    with Actor("vhost_server", path=path, n=n) as server:
+        assert server.hear() == "ready"
+        assert act("virtio_user", path=path, n=n) == {"right": True, "missing": [0]}
+        assert server.hear() is True
+        assert server.ask() == [0]
+
+
+@needs_root
+@pytest.mark.parametrize("device", ["net_af_packet0,iface=aiodpdk0", "net_af_xdp0,iface=aiodpdk0"])
+def test_drivers_on_kernel_interfaces_carry_frames(device):
+    scene = act("on_veth", device=device, vlan=False)
+    assert scene == {"come": [True, True], "back": True, "missing": [0]}

@@ -25,7 +25,7 @@ SHIM = ROOT / "dpdk_shim"
 #: From the lowest to the highest. In `BRIDGE` Python objects and asyncio begin.
 ENGINE_LAYERS: dict[str, str] = {
     "leaves": "seq overlap be checksum walk limits intrinsics newobject shim bpf dpdk flowprobe errors names"
-    " options dpdkconfig",
+    " options dpdkconfig dpdkfacts",
     "storage": "links tunnels udptunnels wire tcpopt pool stream flow flowstats timers flowkey clock"
     " filtertext filterproof rss",
     "tables": "flowscope extra flowtable assembler targets defrag copies sums filters events workers",
