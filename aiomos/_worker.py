@@ -120,10 +120,10 @@ def instructions(end: socket.socket) -> tuple[Launch, Place]:
     """What the supervisor says first."""
     line = b""
     while not line.endswith(b"\n"):
-        data = end.recv(1 << 16)
+        data = end.recv(1 << 16, socket.MSG_PEEK)
         if not data:
             raise SystemExit(2)  # it has gone before it said anything
-        line += data
+        line += end.recv(data.find(b"\n") + 1 or len(data))  # what comes behind it is for later
     told: dict[str, Any] = json.loads(line)
     return Launch(**told["launch"]), Place(**told["place"])
 
