@@ -15,6 +15,7 @@ from aiomos._engine.errors import ConfigError, SourceError
 from aiomos._engine.options import parse_options
 from aiomos._engine.source import Source, Writer
 from aiomos._launch import Launch
+from aiomos._linkwatch import link_reported
 from aiomos._metrics import worker_stats
 from aiomos._output import output_gone
 from aiomos._progress import progress
@@ -72,7 +73,8 @@ def run_here(
     with source, _writer(write, snap_length, source) as writer:
         engine = Engine(source, write=writer, **options)
         if source.live:
-            engine.beside.append(answering(lambda: _report_of(engine)))
+            engine.beside += [answering(lambda: _report_of(engine)), link_reported(source.name)]
+            engine.on_start = lambda: _listening(source.name, quiet)
         with progress(source, not quiet):
             summary = serve_on_own_loop(engine, app, io_patience)
         _refuse_unknown_link(summary, source.name)
@@ -95,10 +97,18 @@ def run_workers(
     if launch.live and options["count"]:
         raise ConfigError("-c counts in one process: leave --workers and --cores out")
     with deployed(launch, workers, cores, drain, io_patience, options) as supervisor:
+        if launch.live:
+            supervisor.on_ready = lambda: _listening(f"{launch.name}, {workers} workers", quiet)
         status = asyncio.run(supervisor.run())
         if status != 2:  # it did begin
             _report(supervisor.summary(), strict, quiet)
     return status
+
+
+def _listening(where: str, quiet: bool) -> None:
+    """As tcpdump does: what comes from now on is seen."""
+    if not quiet:
+        click.echo(f"aiomos: listening on {where}", err=True)
 
 
 async def _report_of(engine: Engine) -> Report:

@@ -99,10 +99,10 @@ def told(end: socket.socket) -> Message:
     """The first message, which a process waits for before it has a loop."""
     line = b""
     while not line.endswith(b"\n"):
-        data = end.recv(_CHUNK)
+        data = end.recv(_CHUNK, socket.MSG_PEEK)
         if not data:
             raise SystemExit(2)  # the supervisor has gone before it said anything
-        line += data
+        line += end.recv(data.find(b"\n") + 1 or len(data))  # what comes behind it is for later
     message: Message = json.loads(line)
     return message
 

@@ -366,14 +366,12 @@ class Engine:
         elsewhere = counters["other_workers"]
         if elsewhere and self.number:  # the same frames and stamps, told by the first worker
             counters |= {"clock_jumps": 0, "clock_steps_back": 0}
+        lost = stats.dropped_nic + stats.dropped_kernel + stats.dropped_ring
         return Summary(
-            received=pump.received - elsewhere,
+            received=pump.received - elsewhere - counters["wrong_core"],
             filtered=0 if elsewhere and self.number else pump.filtered,
             processed=counters["frames"],
-            dropped=stats.dropped_nic
-            + stats.dropped_kernel
-            + stats.dropped_ring
-            + stats.dropped_pool,
+            dropped=lost + stats.dropped_pool + counters["wrong_core_lost"],
             counters=counters,
             handlers_started=sum(h.started for h in self._handlers),
             handler_errors=pump.handler_errors + (self._driver.failed if self._driver else 0),

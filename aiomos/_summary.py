@@ -14,10 +14,10 @@ class Summary:
     """Counters at the end of a run.
 
     Attributes:
-        received: frames taken from the source that passed ``-f``.
+        received: frames taken from the source that passed ``-f``, each by its own worker.
         filtered: frames that did not pass ``-f``.
         processed: frames that went through the engine.
-        dropped: frames lost before the engine (device, kernel, pools).
+        dropped: frames lost before the engine (device, kernel, rings, pools).
         counters: everything the engine counted, by name.
         handlers_started: handlers begun.
         handler_errors: handlers that raised.
@@ -68,6 +68,7 @@ class Summary:
             "packets malformed": self.malformed,
             "packets with a wrong checksum": count("bad_checksum", 0),
             "packets that came twice": count("duplicates", 0),
+            "packets handed over between workers": count("wrong_core", 0),
             "fragmented datagrams given up": self.fragments_lost,
             "gaps in streams": count("gaps", 0),
             "bytes lost because a handler did not read them (limit=)": count(

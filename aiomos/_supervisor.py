@@ -19,6 +19,7 @@ import attrs
 
 from aiomos._control import Channel, Message
 from aiomos._launch import Launch, Place
+from aiomos._linkwatch import link_reported
 from aiomos._metrics import WorkerStats, sum_of
 from aiomos._statsocket import Report, answering
 from aiomos._statsview import report_of
@@ -67,6 +68,7 @@ class WorkerProcess:
         self.stats = WorkerStats(number=place.number)
         self._past = WorkerStats(number=place.number)  # of those before it
         self.failure: str | None = None  # why it did not begin
+        self._serving = False  # the present process has begun
         self._channel: Channel | None = None
         self._answers: dict[int, asyncio.Future[WorkerStats]] = {}
         self._asked = 0
@@ -99,14 +101,22 @@ class WorkerProcess:
                 return 0
 
     def _may_start_again(self) -> bool:
-        """Not if it never began, nor in the middle of a file, whose flows nobody can go on with."""
-        return self.launch.live and self.ready.is_set() and self.failure is None
+        """Not if it never began, nor in the middle of a file, whose flows nobody can go on with,
+        nor where there is nothing to read any more."""
+        begun = self.ready.is_set() and self.failure is None
+        return self.launch.live and begun and not self.source_failed
+
+    @property
+    def source_failed(self) -> bool:
+        """The source ended with an error: its interface is gone."""
+        return self.summary is not None and self.summary.failed
 
     async def _one(self) -> int:
         """A process from its start to its end; its exit status, less than 0: killed by a signal."""
         loop = asyncio.get_running_loop()
         ours, theirs = socket.socketpair()
         self.failure = None
+        self._serving = False
         with theirs:
             self._process = process = await asyncio.create_subprocess_exec(
                 sys.executable,
@@ -166,6 +176,7 @@ class WorkerProcess:
     def _heard(self, message: Message) -> None:
         kind = message["kind"]
         if kind == "ready":
+            self._serving = True
             self.ready.set()
             if self._going:
                 self.go()
@@ -207,7 +218,7 @@ class WorkerProcess:
 
     async def _ask_process(self) -> WorkerStats:
         """Those of the present one; the last known where it does not answer."""
-        if self._channel is None or self.pid is None or not self.ready.is_set():
+        if self._channel is None or self.pid is None or not self._serving:
             return self.stats
         self._asked += 1
         self._answers[self._asked] = answer = asyncio.get_running_loop().create_future()
@@ -261,7 +272,8 @@ class Supervisor:
         """Until all have ended; the exit status."""
         lives = await self._start()
         beside = [asyncio.create_task(self._announce()), asyncio.create_task(self._listen())]
-        async with answering(self.report), self._signals():
+        link = link_reported(self.launch.interface or "")
+        async with answering(self.report), link, self._signals():
             try:
                 statuses = await self._watch(lives)
             finally:
@@ -284,11 +296,11 @@ class Supervisor:
         return lives if self.distributor is None else [*lives, first]
 
     async def _watch(self, lives: list[asyncio.Task[int]]) -> list[int]:
-        """Waits for all; what did not begin ends the others."""
+        """Waits for all; what did not begin, or has nothing to read any more, ends the others."""
         waiting = set(lives)
         while waiting:
             _, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-            if any(process.failure for process in self.processes):
+            if any(one.failure or one.source_failed for one in self.processes):
                 self.stop()
             if self.distributor is not None and lives[-1].done():
                 for worker in self.workers:
@@ -313,7 +325,7 @@ class Supervisor:
             if worker.failure:
                 log.error("%s", worker.failure)
                 return 2
-            if status != 0 and not worker._stopping:
+            if status != 0 and not worker._stopping and not worker.source_failed:
                 log.error("%s %s: what its flows had to say is lost", worker, _why(status))
         return 1 if any(statuses) else 0
 

@@ -1,0 +1,59 @@
+"""examples/http_log.py on nginx's own interface: what it logs is what nginx does."""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+sys.path.append(str(Path(__file__).parent))
+import live
+
+HTTP_LOG = Path(__file__).parents[2] / "examples" / "http_log.py"
+REQUESTS = 50_000 if live.FULL else 5_000
+#: Of the kernel's ring, in KiB: all of the traffic of a small run finds room, however slowly it
+#: is read on a machine that does other things too.
+RING = 256 << 10
+
+
+@pytest.fixture(scope="module")
+def wire():
+    with live.wire() as built:
+        yield built
+
+
+def logged_by_aiomos(run):
+    """Its lines, as nginx has them: status, size of the body and request."""
+    found = Counter()
+    for line in run.lines:
+        if " ms  " in line:
+            before, _, request = line.partition(" ms  ")
+            _, status, size, *_ = before.split()
+            found[int(status), int(size), request] += 1
+    return found
+
+
+@pytest.mark.parametrize("offloads", [True, False], ids=["offloads", "no_offloads"])
+@pytest.mark.parametrize("workers", [(), ("--workers", 2)], ids=["alone", "two_workers"])
+def test_nginx_serves_requests_all_are_logged_as_nginx_does(wire, tmp_path, offloads, workers):
+    wire.offloads(on=offloads)
+    with live.nginx(wire.server, tmp_path) as log:
+        before = wire.frames()
+        run_here = live.running(wire.server, tmp_path / "run", HTTP_LOG, "-B", RING, *workers)
+        with run_here as run:
+            live.load(wire, REQUESTS)
+            truth = live.logged_by_nginx(log, REQUESTS)
+            total = run.until_settled()
+            seen = wire.frames() - before
+            each = run.workers()
+            status = run.end()
+    assert status == 0, run
+    assert [worker.unaccounted for worker in each] == [0] * len(each)
+    assert total.received == total.processed + total.dropped + total.handed_over
+    assert (total.received, seen) == (seen, seen) if not total.handed_over else True
+    if total.dropped == 0:
+        assert logged_by_aiomos(run) == truth
+    assert f"{total.dropped} packets dropped" in run.err
+    assert live.FULL or total.dropped == 0, "the ring has room for all"
