@@ -17,7 +17,7 @@ from aiomos._engine.source import Source, Writer
 from aiomos._launch import Launch
 from aiomos._linkwatch import link_reported
 from aiomos._metrics import worker_stats
-from aiomos._output import output_gone
+from aiomos._output import output_gone, watch_output
 from aiomos._progress import progress
 from aiomos._runner import Engine, serve_on_own_loop
 from aiomos._statsocket import Report, answering
@@ -73,6 +73,7 @@ def run_here(
     with source, _writer(write, snap_length, source) as writer:
         engine = Engine(source, write=writer, **options)
         if source.live:
+            watch_output(live=True)
             engine.beside += [answering(lambda: _report_of(engine)), link_reported(source.name)]
             engine.on_start = lambda: _listening(source.name, quiet)
         with progress(source, not quiet):

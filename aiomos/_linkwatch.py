@@ -67,7 +67,7 @@ def _is_up(interface: str) -> bool:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asked:
         request = struct.pack("16sh22x", interface.encode(), 0)
         (flags,) = struct.unpack_from("=H", fcntl.ioctl(asked, _SIOCGIFFLAGS, request), 16)
-    return flags & _UP_AND_RUNNING == _UP_AND_RUNNING
+    return bool(flags & _UP_AND_RUNNING == _UP_AND_RUNNING)
 
 
 def _states(told: socket.socket, index: int) -> Iterator[bool]:

@@ -23,18 +23,29 @@ class _Output(io.FileIO):
             return len(data)
 
 
-def watch_output() -> None:
-    """Puts ours in the place of Python's; not where somebody put something else there."""
+def watch_output(live: bool = False) -> None:
+    """Puts ours in the place of Python's; not where somebody put something else there.
+
+    ``live``: each line is seen when it is printed, also through a pipe, and is not lost with a
+    process that is killed.
+    """
+    if live and isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(line_buffering=True)
     out = sys.stdout
     if out is not sys.__stdout__ or not isinstance(out, io.TextIOWrapper):
         return
     raw = _Output(out.fileno(), "w", closefd=False)
     sys.stdout = io.TextIOWrapper(
-        io.BufferedWriter(raw), out.encoding, out.errors, line_buffering=out.line_buffering
+        raw if out.write_through else io.BufferedWriter(raw),  # type: ignore[type-var]  # as -u does
+        out.encoding,
+        out.errors,
+        line_buffering=out.line_buffering,
+        write_through=out.write_through,
     )
 
 
 def output_gone() -> bool:
     """Whether somebody has stopped reading what is printed."""
-    raw = getattr(getattr(sys.stdout, "buffer", None), "raw", None)
+    buffer = getattr(sys.stdout, "buffer", None)
+    raw = getattr(buffer, "raw", buffer)
     return isinstance(raw, _Output) and raw.gone

@@ -263,6 +263,7 @@ class Supervisor:
         self.processes = [WorkerProcess(launch, place, taken) for place in places]
         self.workers = self.processes
         self.distributor: WorkerProcess | None = None
+        self.on_ready: Callable[[], None] | None = None  # called when all serve
         if distributed:
             *self.workers, self.distributor = self.processes
             self.distributor.module = "aiomos._distributor"
@@ -312,6 +313,8 @@ class Supervisor:
             await process.ready.wait()
         if self.distributor is not None:
             self.distributor.go()
+        if self.on_ready is not None:
+            self.on_ready()
 
     async def _listen(self) -> None:
         """Asks for statistics again and again: those of a worker that is killed are known."""

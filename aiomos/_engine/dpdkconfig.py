@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from types import ModuleType
 from typing import Literal
@@ -97,6 +98,10 @@ def how_to_reserve(mib: int) -> str:
     return f"echo {pages} > /proc/sys/vm/nr_hugepages"
 
 
+def _names(devices: Iterable[str]) -> tuple[str, ...]:
+    return tuple(devices)
+
+
 @attrs.frozen(kw_only=True)
 class DpdkConfig:
     """DPDK in one process. The first use counts: it starts once a process.
@@ -113,7 +118,7 @@ class DpdkConfig:
     Raises ConfigError for values that contradict each other.
     """
 
-    devices: tuple[str, ...] = attrs.field(default=(), converter=tuple)
+    devices: tuple[str, ...] = attrs.field(default=(), converter=_names)
     huge: Literal["auto", "yes", "no"] = "auto"
     memory_mib: int = 0
     file_prefix: str = ""
