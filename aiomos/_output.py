@@ -36,7 +36,7 @@ def watch_output(live: bool = False) -> None:
         return
     raw = _Output(out.fileno(), "w", closefd=False)
     sys.stdout = io.TextIOWrapper(
-        raw if out.write_through else io.BufferedWriter(raw),  # type: ignore[type-var]  # as -u does
+        raw if out.write_through else io.BufferedWriter(raw),  # as -u does
         out.encoding,
         out.errors,
         line_buffering=out.line_buffering,
