@@ -124,6 +124,79 @@ uint64_t aio_netdev_missed(int questions, uint32_t index)
     return n > 0 ? stats_missed((const struct nlmsghdr *)answer, n) : 0;
 }
 
+/* ---- dumps ------------------------------------------------------------------------ */
+
+typedef bool (*match_fn)(const struct nlmsghdr *head, uint32_t index);
+
+static const void *attribute(const struct nlmsghdr *head, size_t body, unsigned short type)
+{
+    const struct rtattr *attr =
+        (const void *)((const uint8_t *)NLMSG_DATA(head) + NLMSG_ALIGN(body));
+    int left = (int)NLMSG_PAYLOAD(head, body);
+
+    for (; RTA_OK(attr, left); attr = RTA_NEXT(attr, left))
+        if (attr->rta_type == type)
+            return RTA_DATA(attr);
+    return NULL;
+}
+
+static bool is_address(const struct nlmsghdr *head, uint32_t index)
+{
+    const struct ifaddrmsg *body = NLMSG_DATA(head);
+
+    return head->nlmsg_type == RTM_NEWADDR && body->ifa_index == index &&
+           body->ifa_scope < RT_SCOPE_LINK;
+}
+
+static bool is_default_route(const struct nlmsghdr *head, uint32_t index)
+{
+    const struct rtmsg *body = NLMSG_DATA(head);
+    const uint32_t *device;
+
+    if (head->nlmsg_type != RTM_NEWROUTE || body->rtm_dst_len != 0 ||
+        body->rtm_type != RTN_UNICAST)
+        return false;
+    device = attribute(head, sizeof *body, RTA_OIF);
+    return device && *device == index;
+}
+
+/* True when one message of a dump matches; the dump is read to its end. */
+static bool dump_has(int fd, uint16_t type, match_fn matches, uint32_t index)
+{
+    struct {
+        struct nlmsghdr head;
+        struct rtmsg body; /* the longest of those asked with; zeros ask for all */
+    } request = {.head = {.nlmsg_len = sizeof request,
+                          .nlmsg_type = type,
+                          .nlmsg_flags = NLM_F_REQUEST | NLM_F_DUMP}};
+    _Alignas(struct nlmsghdr) uint8_t buffer[32768];
+    bool found = false;
+    ssize_t n;
+
+    if (send(fd, &request, sizeof request, 0) < 0)
+        return false;
+    while ((n = recv(fd, buffer, sizeof buffer, 0)) > 0) {
+        const struct nlmsghdr *head = (const struct nlmsghdr *)buffer;
+
+        for (; NLMSG_OK(head, n); head = NLMSG_NEXT(head, n)) {
+            if (head->nlmsg_type == NLMSG_DONE || head->nlmsg_type == NLMSG_ERROR)
+                return found;
+            found = found || matches(head, index);
+        }
+    }
+    return found;
+}
+
+const char *aio_netdev_use(int questions, uint32_t index)
+{
+    if (questions < 0)
+        return NULL;
+    if (dump_has(questions, RTM_GETADDR, is_address, index))
+        return "an address";
+    return dump_has(questions, RTM_GETROUTE, is_default_route, index) ? "the default route"
+                                                                      : NULL;
+}
+
 int aio_netdev_watch(void)
 {
     struct sockaddr_nl address = {.nl_family = AF_NETLINK, .nl_groups = RTMGRP_LINK};
@@ -159,9 +232,12 @@ struct aio_netdev_news aio_netdev_changes(int watch, uint32_t index, bool up)
         for (; n > 0 && NLMSG_OK(head, n); head = NLMSG_NEXT(head, n)) {
             const struct ifinfomsg *info = NLMSG_DATA(head);
 
-            if (head->nlmsg_type == RTM_NEWLINK && info->ifi_family == AF_UNSPEC &&
-                (uint32_t)info->ifi_index == index)
+            if (info->ifi_family != AF_UNSPEC || (uint32_t)info->ifi_index != index)
+                continue;
+            if (head->nlmsg_type == RTM_NEWLINK)
                 change(&news, info);
+            else if (head->nlmsg_type == RTM_DELLINK)
+                news.gone = true;
         }
     }
     return news;

@@ -19,6 +19,7 @@ struct aio_netdev_news {
     unsigned losses; /* changes from up to down */
     bool any;
     bool up; /* the latest, if any */
+    bool gone;
 };
 
 /* 0, or an errno: ENODEV for a name that is none. "any" is all interfaces. */
@@ -31,6 +32,10 @@ int aio_netdev_look(int fd, uint32_t index, struct aio_netdev *dev);
 int aio_netdev_questions(void);
 /* rx_missed_errors: frames the device had no buffer for; 0 if it cannot be asked. */
 uint64_t aio_netdev_missed(int questions, uint32_t index);
+
+/* What the host uses an interface for: "an address", "the default route", or NULL for
+ * nothing. Addresses of the link alone do not count, every interface has one. */
+const char *aio_netdev_use(int questions, uint32_t index);
 
 /* A descriptor that becomes readable when some interface changes, -1 without. */
 int aio_netdev_watch(void);

@@ -17,4 +17,7 @@
 bool aio_offload_describe(uint8_t *head, uint32_t head_len, uint32_t frame_len,
                           uint32_t mtu, uint16_t segment, struct virtio_net_hdr *out);
 
+/* Fills in the checksum of a whole Ethernet frame, if there is one to be filled. */
+void aio_offload_fill(uint8_t *frame, uint32_t len);
+
 #endif

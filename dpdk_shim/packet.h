@@ -88,13 +88,30 @@ struct aio_packet {
 
 extern const struct aio_source_ops aio_packet_ops;
 
+static inline struct tpacket2_hdr *aio_slot_at(const struct aio_packet *p, uint32_t index)
+{
+    return (struct tpacket2_hdr *)(p->ring + (size_t)index * p->slot_size);
+}
+
+static inline uint32_t aio_slot_status(const struct tpacket2_hdr *slot)
+{
+    return __atomic_load_n(&slot->tp_status, __ATOMIC_ACQUIRE);
+}
+
+static inline void aio_slot_give_back(struct tpacket2_hdr *slot)
+{
+    __atomic_store_n(&slot->tp_status, TP_STATUS_KERNEL, __ATOMIC_RELEASE);
+}
+
 /* packet_copy.c: the frame of a slot that could not hold all of it. True with *frame
  * pointing to it, false when it is lost. */
 bool aio_packet_copy(struct aio_packet *p, const struct tpacket2_hdr *slot,
                      struct aio_frame *frame);
 #define AIO_COPY_ROOM 32u /* bytes before a copied frame, for prefix and made header */
 
-/* source_af_packet.c: after an error of the socket. */
+/* source_af_packet.c: all but the two descriptors. */
+void aio_packet_free(struct aio_packet *p);
+/* After an error of the socket. */
 void aio_packet_link_check(struct aio_packet *p);
 /* The made header, into the AIO_SLL2_LEN bytes before data. */
 void aio_packet_cook(const struct tpacket2_hdr *slot, uint8_t *data);

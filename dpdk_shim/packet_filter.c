@@ -101,6 +101,7 @@ enum {
     ETHERNET,
     TYPE,
     TAGGED,
+    TAGGED_TWICE,
     UNTAGGED,
     IPV4,
     IPV6,
@@ -120,7 +121,21 @@ static void add_to_sum(struct assembler *a)
     emit(a, BPF_ST, SUM);
 }
 
-/* To EtherType in A and the offset of what it names in X, one tag skipped. The frame
+static void emit_skip_tag(struct assembler *a, uint8_t here)
+{
+    jump_if(a, BPF_JEQ, ETH_P_8021Q, here);
+    jump_if(a, BPF_JEQ, ETH_P_8021AD, here);
+    jump(a, UNTAGGED);
+    label(a, here);
+    emit(a, INDIRECT(BPF_H), 2);
+    emit(a, BPF_ST, TEMP);
+    emit(a, BPF_MISC | BPF_TXA, 0);
+    emit(a, BPF_ALU | BPF_ADD | BPF_K, 4);
+    emit(a, BPF_MISC | BPF_TAX, 0);
+    emit(a, BPF_LD | BPF_MEM, TEMP);
+}
+
+/* To EtherType in A and the offset of what it names in X, two tags skipped. The frame
  * begins with its network header if it came in, else with its link layer header. */
 static void emit_find_network(struct assembler *a)
 {
@@ -140,16 +155,8 @@ static void emit_find_network(struct assembler *a)
     emit(a, BPF_LDX | BPF_IMM, ETH_HLEN);
     emit(a, BPF_LD | BPF_H | BPF_ABS, 12);
     label(a, TYPE);
-    jump_if(a, BPF_JEQ, ETH_P_8021Q, TAGGED);
-    jump_if(a, BPF_JEQ, ETH_P_8021AD, TAGGED);
-    jump(a, UNTAGGED);
-    label(a, TAGGED);
-    emit(a, INDIRECT(BPF_H), 2);
-    emit(a, BPF_ST, TEMP);
-    emit(a, BPF_MISC | BPF_TXA, 0);
-    emit(a, BPF_ALU | BPF_ADD | BPF_K, 4);
-    emit(a, BPF_MISC | BPF_TAX, 0);
-    emit(a, BPF_LD | BPF_MEM, TEMP);
+    emit_skip_tag(a, TAGGED);
+    emit_skip_tag(a, TAGGED_TWICE);
     label(a, UNTAGGED);
     emit(a, BPF_STX, BASE);
 }

@@ -2,6 +2,7 @@
 #include "packet.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -57,6 +58,17 @@ void aio_packet_state_stats(int fd, struct aio_packet_state *state, int question
     }
 }
 
+/* A reader that was killed could not say that it is none any more; its lock is gone. Who
+ * asks about itself finds no lock but its own, which is none in its way. */
+static uint32_t living_reader(int state_fd, uint32_t reader)
+{
+    struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+
+    if (reader == (uint32_t)getpid() || fcntl(state_fd, F_GETLK, &lock) < 0)
+        return reader;
+    return lock.l_type == F_UNLCK ? 0 : reader;
+}
+
 int aio_packet_socket_stats(int fd, int state_fd, struct aio_packet_stats *out)
 {
     struct aio_packet_state *state = aio_packet_state_map(state_fd);
@@ -71,6 +83,7 @@ int aio_packet_socket_stats(int fd, int state_fd, struct aio_packet_stats *out)
     }
     questions = aio_netdev_questions();
     aio_packet_state_stats(fd, state, questions, out);
+    out->reader = living_reader(state_fd, out->reader);
     if (questions >= 0)
         close(questions);
     aio_packet_state_unmap(state);

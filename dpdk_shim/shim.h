@@ -323,6 +323,29 @@ int aio_packet_open(struct aio_source **out, const char *name,
 int aio_packet_socket_stats(int fd, int state_fd, struct aio_packet_stats *out);
 void aio_packet_source_stats(struct aio_source *src, struct aio_packet_stats *out);
 
+/* ---- kernel interfaces: AF_XDP ------------------------------------------------------- */
+
+struct aio_xdp_options {
+    uint64_t ring_bytes;    /* memory in which frames wait, 0 = 32 MiB */
+    uint64_t retain_budget; /* of copies of held frames, 0 = 16 MiB */
+    uint32_t queue;         /* receive queue of the interface */
+    uint8_t force;          /* take an interface that the host itself uses */
+    uint8_t generic;        /* the kernel's own XDP, even if the driver has one */
+};
+
+/* One receive queue of an interface, whose frames the kernel itself gets no more, until
+ * close. They come without time stamps and without word on checksums. Several queues are
+ * several sources of one process. */
+int aio_xdp_open(struct aio_source **out, const char *name,
+                 const struct aio_xdp_options *opt, char *message);
+
+struct aio_xdp_link {
+    uint64_t losses; /* link up before, and not then */
+    uint8_t up;      /* interface and carrier */
+    uint8_t generic; /* taken by the kernel's own XDP, not by the driver's */
+};
+void aio_xdp_get_link(struct aio_source *src, struct aio_xdp_link *out);
+
 /* ---- writing captures ------------------------------------------------------------ */
 
 struct aio_writer;

@@ -35,6 +35,25 @@ def attach_interface(
     fd: int, state_fd: int, *, name: str = "", retain_budget: int = 0
 ) -> InterfaceSource: ...
 
+class XdpSource(Source):
+    warnings: tuple[str, ...]
+    @property
+    def link_up(self) -> bool: ...
+    @property
+    def link_losses(self) -> int: ...
+    @property
+    def generic(self) -> bool: ...
+
+def open_xdp(
+    name: str,
+    *,
+    queue: int = 0,
+    force: bool = False,
+    generic: bool = False,
+    ring_bytes: int = 0,
+    retain_budget: int = 0,
+) -> XdpSource: ...
+
 class InterfaceGroup:
     name: str
     def __init__(

@@ -15,7 +15,7 @@ from libc.stdint cimport uint32_t, uint64_t
 from libc.string cimport memset
 
 from . cimport shim
-from .shim cimport aio_packet_options, aio_packet_stats, aio_source
+from .shim cimport aio_packet_options, aio_packet_stats, aio_source, aio_xdp_link
 from .source cimport Source
 
 from .errors import ConfigError, SourceError
@@ -158,6 +158,70 @@ def attach_interface(int fd, int state_fd, *, str name="",
     if r < 0:
         raise _error(r, 0, message)
     return _adopt(src, name or f"packet socket {fd}")
+
+
+# ---- taking one --------------------------------------------------------------------------
+
+cdef class XdpSource(Source):
+    """A source that takes the frames of one receive queue away from the kernel (AF_XDP).
+
+    Made by :func:`open_xdp`. Only what comes in is seen. Frames bear the time at which they
+    were read, and nothing is known of their checksums.
+    """
+
+    cdef aio_xdp_link link(self) except *:
+        cdef aio_xdp_link link
+        shim.aio_xdp_get_link(self.open_source(), &link)
+        return link
+
+    @property
+    def link_up(self) -> bool:
+        """Interface and carrier are up, as was seen last."""
+        return bool(self.link().up)
+
+    @property
+    def link_losses(self) -> int:
+        """How often interface or carrier went down."""
+        return self.link().losses
+
+    @property
+    def generic(self) -> bool:
+        """The kernel's own XDP gives the frames, since the driver has none."""
+        return bool(self.link().generic)
+
+
+def open_xdp(str name, *, uint32_t queue=0, bint force=False, bint generic=False,
+             uint64_t ring_bytes=0, uint64_t retain_budget=0) -> XdpSource:
+    """Takes one receive queue of an interface for itself: a mirror port.
+
+    The kernel itself gets these frames no more, until the source is closed or its process
+    ends. An interface with an address or the default route is refused, unless with
+    ``force``. Several queues are several sources of one process. ``generic`` leaves the
+    driver's own XDP unused; ``ring_bytes`` is the memory in which frames wait, 32 MiB by
+    default; ``retain_budget`` what copies of held frames may take, 16 MiB by default.
+
+    Raises SourceError: no such interface or queue, no permission, taken already; ConfigError.
+    """
+    cdef shim.aio_xdp_options options
+    cdef bytes encoded = os.fsencode(name)
+    cdef aio_source *src = NULL
+    cdef char message[256]
+    cdef XdpSource source
+    memset(&options, 0, sizeof(options))
+    options.ring_bytes = ring_bytes
+    options.retain_budget = retain_budget
+    options.queue = queue
+    options.force = force
+    options.generic = generic
+    cdef int r = shim.aio_xdp_open(&src, encoded, &options, message)
+    if r < 0:
+        raise _error(r, c_errno.errno, message)
+    source = XdpSource.__new__(XdpSource)
+    source.src = src
+    source.name = name
+    source.warnings = () if source.link().up else (
+        f"{name} is down: frames come when it is up (ip link set {name} up)",)
+    return source
 
 
 # ---- sockets for several -----------------------------------------------------------------

@@ -195,6 +195,23 @@ cdef extern from "shim.h" nogil:
     int aio_packet_socket_stats(int fd, int state_fd, aio_packet_stats *out) noexcept
     void aio_packet_source_stats(aio_source *src, aio_packet_stats *out) noexcept
 
+    # ---- kernel interfaces: AF_XDP
+    struct aio_xdp_options:
+        uint64_t ring_bytes
+        uint64_t retain_budget
+        uint32_t queue
+        uint8_t force
+        uint8_t generic
+
+    struct aio_xdp_link:
+        uint64_t losses
+        uint8_t up
+        uint8_t generic
+
+    int aio_xdp_open(aio_source **out, const char *name, const aio_xdp_options *opt,
+                     char *message) noexcept
+    void aio_xdp_get_link(aio_source *src, aio_xdp_link *out) noexcept
+
     # ---- writing captures
     struct aio_writer
 

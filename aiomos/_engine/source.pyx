@@ -305,6 +305,18 @@ cdef class HeldFrame:
             seg = seg.next
         return lengths
 
+    @property
+    def vlan(self) -> tuple:
+        """Tags (TCI) that the device stripped, outermost first."""
+        self.held_source()
+        return (self.frame.vlan[0], self.frame.vlan[1])[:self.frame.n_vlan]
+
+    @property
+    def checksums(self) -> tuple:
+        """Of the network and the transport layer: 0 unknown, 1 good, 2 bad, 3 not filled in."""
+        self.held_source()
+        return self.frame.csum_ip, self.frame.csum_l4
+
     def retain(self) -> HeldFrame:
         """Another hold, to be released by itself."""
         cdef aio_source *src = self.held_source()
