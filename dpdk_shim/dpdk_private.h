@@ -117,11 +117,15 @@ struct aio_dpdk_port {
     struct aio_dpdk_port *next;    /* of this process */
     uint16_t id;
     bool attached;  /* by a secondary: never stops or closes the device */
+    bool abandoned; /* to be closed with its last source */
     unsigned users; /* sources */
     uint8_t taken[RTE_MAX_QUEUES_PER_PORT]; /* queues with a source in this process */
 };
 
 extern struct aio_dpdk_port *aio_dpdk_ports;
+
+/* A source of a queue ends. */
+void aio_port_leave(struct aio_dpdk_port *port, uint16_t queue);
 
 /* Adds RSS to a device's configuration, and after its start spreads the table and asks
  * what became of it. */
