@@ -275,7 +275,7 @@ static void dpdk_stats(struct aio_source *src, struct aio_source_stats *out)
         if (queue->queue != 0 || aio_dpdk_port_counters(queue->port, &now) < 0)
             continue;
         out->dropped_nic += now.missed;
-        if (strncmp(queue->port->state->info.driver, "net_", 4) == 0)
+        if (queue->port->state->is_virtual)
             out->dropped_nic += now.no_memory;
     }
 }
