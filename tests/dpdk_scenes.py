@@ -15,6 +15,7 @@ import socket
 import struct
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -30,6 +31,7 @@ dpdk = load()
 
 PATIENCE = 60.0
 SMALL = 192  # MiB, without huge pages
+NOBODY = 65534
 
 
 def start(**options: Any) -> Any:
@@ -153,6 +155,27 @@ def hold_too_many(path: str, budget: int) -> Any:
         "all": count,
         "dropped_pool": stats.dropped_pool,
         "dropped_nic": stats.dropped_nic,
+        "missing": port.missing,
+    }
+
+
+def starve(path: str) -> Any:
+    """Never gives a frame back: the pool is used up, and what finds no mbuf is counted."""
+    start()
+    port = dpdk.open_port(f"net_pcap0,rx_pcap={path}", budget=100, descriptors=64)
+    source = port.source()
+    kept: list[HeldFrame] = []
+    while source.result == 0:
+        kept += source.take()
+    stats = source.stats()
+    counters = port.counters()
+    in_use = port.in_use()
+    port.close()
+    return {
+        "came": stats.frames,
+        "sum": stats.frames + stats.dropped_nic,
+        "no_memory": counters.no_memory,
+        "mbufs": in_use,
         "missing": port.missing,
     }
 
@@ -703,12 +726,18 @@ def open_badly(device: str, config: dict[str, Any] | None = None, **options: Any
 
 
 def open_as_nobody(device: str, **config: Any) -> Any:
-    os.setgroups([])
-    os.setgid(65534)
-    os.setuid(65534)
-    start(**config)
-    with dpdk.open_port(device) as port:
-        return len(port.source().take())
+    with tempfile.TemporaryDirectory() as folder:
+        os.chown(folder, NOBODY, NOBODY)
+        os.environ["XDG_RUNTIME_DIR"] = folder
+        os.setgroups([])
+        os.setresgid(NOBODY, NOBODY, 0)
+        os.setresuid(NOBODY, NOBODY, 0)
+        try:
+            start(**config)
+            with dpdk.open_port(device) as port:
+                return len(port.source().take())
+        finally:
+            os.seteuid(0)
 
 
 def start_badly(**config: Any) -> None:
