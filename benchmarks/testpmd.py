@@ -9,6 +9,7 @@ rates; nothing fails because it was slow.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import random
@@ -93,6 +94,8 @@ def testpmd_rate(device: str, seconds: float, cpus: tuple[int, int]) -> float:
         process.stdin.write("quit\n")
         process.stdin.close()
         text = process.stdout.read()
+    with contextlib.suppress(OSError):
+        Path(f"/var/run/dpdk/bench-{os.getpid()}").rmdir()
     found = re.search(r"RX-packets:\s*(\d+)", text)
     if found is None:
         raise SystemExit(f"dpdk-testpmd counted nothing:\n{text}")

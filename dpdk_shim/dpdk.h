@@ -40,6 +40,8 @@ const char *aio_dpdk_built_version(void); /* of the headers this was compiled wi
 int aio_dpdk_start(const struct aio_dpdk_config *config, char *message);
 /* Closes nothing by itself: AIO_EINVAL while ports are open. EAL cannot start again. */
 int aio_dpdk_stop(char *message);
+/* Where EAL keeps what other processes need to attach; a folder for the file prefix. */
+const char *aio_dpdk_folder(void);
 /* The last lines that EAL and drivers logged. The number of bytes, without the NUL. */
 size_t aio_dpdk_log(char *out, size_t size);
 
@@ -104,6 +106,8 @@ int aio_dpdk_port_attach(struct aio_dpdk_port **out, const char *name, char *mes
 /* Stops, frees and audits. Its sources have to be closed before (AIO_EINVAL). After any
  * other result the port is gone; AIO_ENOMEM means that *missing mbufs did not come back. */
 int aio_dpdk_port_close(struct aio_dpdk_port *port, uint32_t *missing, char *message);
+/* Closes it now, or with the last of its sources: for who cannot deal with errors. */
+void aio_dpdk_port_abandon(struct aio_dpdk_port *port);
 void aio_dpdk_port_info(struct aio_dpdk_port *port, struct aio_dpdk_port_info *out);
 int aio_dpdk_port_counters(struct aio_dpdk_port *port, struct aio_dpdk_port_counters *out);
 /* Mbufs of a queue's pool that are neither in it nor, as far as is known, in a ring of

@@ -168,6 +168,24 @@ int aio_dpdk_port_close(struct aio_dpdk_port *port, uint32_t *missing, char *mes
                          *missing);
 }
 
+void aio_dpdk_port_abandon(struct aio_dpdk_port *port)
+{
+    char message[AIO_DPDK_MESSAGE];
+    uint32_t missing;
+
+    if (port->users)
+        port->abandoned = true;
+    else
+        aio_dpdk_port_close(port, &missing, message);
+}
+
+void aio_port_leave(struct aio_dpdk_port *port, uint16_t queue)
+{
+    port->taken[queue] = false;
+    if (--port->users == 0 && port->abandoned)
+        aio_dpdk_port_abandon(port);
+}
+
 /* ---- other processes ------------------------------------------------------------------------- */
 
 int aio_dpdk_port_attach(struct aio_dpdk_port **out, const char *name, char *message)

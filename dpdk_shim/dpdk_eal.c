@@ -47,6 +47,11 @@ const char *aio_dpdk_built_version(void)
         " " RTE_STR(RTE_VER_YEAR) "." RTE_STR(RTE_VER_MONTH) "." RTE_STR(RTE_VER_MINOR);
 }
 
+const char *aio_dpdk_folder(void)
+{
+    return rte_eal_get_runtime_dir();
+}
+
 /* ---- arguments -------------------------------------------------------------------------- */
 
 static void add(struct args *args, const char *format, ...)

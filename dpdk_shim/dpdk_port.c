@@ -115,6 +115,7 @@ static void describe(struct opening *o)
                  !devargs_have(o->device, "infinite_rx", "1");
     if (pcap)
         o->port->state->clock = AIO_CLOCK_EPOCH_US;
+    o->port->state->is_virtual = aio_dev_is_virtual(&o->dev);
     o->port->state->keeps = strcmp(o->dev.driver_name, "net_af_xdp") == 0;
 }
 
@@ -162,7 +163,7 @@ static int make_pools(struct opening *o)
 static uint64_t rx_offloads(const struct opening *o)
 {
     uint64_t wanted = RTE_ETH_RX_OFFLOAD_CHECKSUM | RTE_ETH_RX_OFFLOAD_VLAN_STRIP |
-                      RTE_ETH_RX_OFFLOAD_SCATTER | RTE_ETH_RX_OFFLOAD_RSS_HASH;
+                      RTE_ETH_RX_OFFLOAD_SCATTER;
 
     if (!aio_dev_is_virtual(&o->dev))
         wanted |= RTE_ETH_RX_OFFLOAD_TIMESTAMP;
@@ -173,13 +174,12 @@ static int configure(struct opening *o, bool interrupts)
 {
     struct aio_dpdk_port_info *info = &o->port->state->info;
     struct rte_eth_conf conf = {0};
-    uint8_t key[64];
 
     conf.rxmode.offloads = rx_offloads(o);
     conf.txmode.offloads = o->dev.tx_offload_capa & RTE_ETH_TX_OFFLOAD_MULTI_SEGS;
     conf.rxmode.mtu = info->mtu;
     conf.intr_conf.rxq = interrupts;
-    aio_rss_configure(&o->dev, info->rx_queues, &conf, key);
+    aio_rss_configure(&o->dev, info->rx_queues, &conf, o->port->state->rss_key);
     info->checksums = (conf.rxmode.offloads & RTE_ETH_RX_OFFLOAD_CHECKSUM) != 0;
     info->vlan_strip = (conf.rxmode.offloads & RTE_ETH_RX_OFFLOAD_VLAN_STRIP) != 0;
     info->scatter = (conf.rxmode.offloads & RTE_ETH_RX_OFFLOAD_SCATTER) != 0;

@@ -101,6 +101,8 @@ enum aio_clock {
     AIO_CLOCK_DEVICE    /* ticks of the device's clock, converted */
 };
 
+#define AIO_RSS_KEY_MAX 64
+
 /* Lies in a memzone, so that secondaries find it; written by the primary alone. */
 struct aio_port_shared {
     struct aio_dpdk_port_info info;
@@ -109,6 +111,8 @@ struct aio_port_shared {
     uint8_t clock; /* enum aio_clock */
     uint8_t shared;
     uint8_t keeps; /* the driver never gives back what it had: only marks are counted */
+    uint8_t is_virtual;
+    uint8_t rss_key[AIO_RSS_KEY_MAX]; /* drivers look at it again later */
 };
 
 struct aio_dpdk_port {
@@ -117,11 +121,15 @@ struct aio_dpdk_port {
     struct aio_dpdk_port *next;    /* of this process */
     uint16_t id;
     bool attached;  /* by a secondary: never stops or closes the device */
+    bool abandoned; /* to be closed with its last source */
     unsigned users; /* sources */
     uint8_t taken[RTE_MAX_QUEUES_PER_PORT]; /* queues with a source in this process */
 };
 
 extern struct aio_dpdk_port *aio_dpdk_ports;
+
+/* A source of a queue ends. */
+void aio_port_leave(struct aio_dpdk_port *port, uint16_t queue);
 
 /* Adds RSS to a device's configuration, and after its start spreads the table and asks
  * what became of it. */

@@ -14,8 +14,6 @@
 
 #include <string.h>
 
-#define KEY_MAX 64
-
 #define WANTED                                                                             \
     (RTE_ETH_RSS_IPV4 | RTE_ETH_RSS_FRAG_IPV4 | RTE_ETH_RSS_NONFRAG_IPV4_TCP |             \
      RTE_ETH_RSS_NONFRAG_IPV4_UDP | RTE_ETH_RSS_NONFRAG_IPV4_OTHER | RTE_ETH_RSS_IPV6 |    \
@@ -43,10 +41,11 @@ void aio_rss_configure(const struct rte_eth_dev_info *info, uint16_t queues,
 {
     uint64_t fields = info->flow_type_rss_offloads & WANTED;
 
-    if (queues < 2 || fields == 0 || key_length(info) > KEY_MAX)
+    if (queues < 2 || fields == 0 || key_length(info) > AIO_RSS_KEY_MAX)
         return;
     fill_key(key, key_length(info));
     conf->rxmode.mq_mode = RTE_ETH_MQ_RX_RSS;
+    conf->rxmode.offloads |= info->rx_offload_capa & RTE_ETH_RX_OFFLOAD_RSS_HASH;
     conf->rx_adv_conf.rss_conf.rss_key = key;
     conf->rx_adv_conf.rss_conf.rss_key_len = key_length(info);
     conf->rx_adv_conf.rss_conf.rss_hf = fields;
@@ -127,7 +126,7 @@ static bool key_in_use(uint16_t port, const struct rte_eth_dev_info *info)
 {
     const uint64_t needed = RTE_ETH_RSS_NONFRAG_IPV4_TCP | RTE_ETH_RSS_NONFRAG_IPV4_UDP |
                             RTE_ETH_RSS_NONFRAG_IPV6_TCP | RTE_ETH_RSS_NONFRAG_IPV6_UDP;
-    uint8_t key[KEY_MAX] = {0}, ours[KEY_MAX];
+    uint8_t key[AIO_RSS_KEY_MAX] = {0}, ours[AIO_RSS_KEY_MAX];
     struct rte_eth_rss_conf conf = {.rss_key = key, .rss_key_len = key_length(info)};
 
     fill_key(ours, key_length(info));

@@ -28,9 +28,10 @@ struct aio_dpdk_source {
     uint64_t budget; /* of them, before holds are refused */
     uint64_t lost;   /* received, but no mbuf to copy them to, or a foreign chain */
     unsigned n_queues;
-    unsigned turn; /* the queue to begin with next */
-    int result;    /* the end, once reached */
-    bool ends;     /* all queues do */
+    unsigned turn;       /* the queue to begin with next */
+    int result;          /* the end, once reached */
+    int all_descriptors; /* of several queues, in one; -1: not all have one */
+    bool ends;           /* all queues do */
     struct aio_queue queues[AIO_DPDK_PORTS_MAX];
     struct rte_mempool *pools[AIO_DPDK_PORTS_MAX];
 };

@@ -13,6 +13,7 @@
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <unistd.h>
 
 #define RX_CHUNK 32 /* vector drivers give no more at once */
@@ -238,7 +239,25 @@ static int dpdk_descriptor(struct aio_source *src)
 {
     struct aio_dpdk_source *s = (struct aio_dpdk_source *)src;
 
-    return s->n_queues == 1 ? s->queues[0].descriptor : -1;
+    return s->n_queues == 1 ? s->queues[0].descriptor : s->all_descriptors;
+}
+
+/* One descriptor that is readable when any of the queues' is; -1 unless all have one. */
+static int join_descriptors(const struct aio_dpdk_source *s)
+{
+    int joined = epoll_create1(EPOLL_CLOEXEC);
+
+    for (unsigned i = 0; i < s->n_queues; i++) {
+        struct epoll_event event = {.events = EPOLLIN};
+
+        if (joined >= 0 &&
+            (s->queues[i].descriptor < 0 ||
+             epoll_ctl(joined, EPOLL_CTL_ADD, s->queues[i].descriptor, &event))) {
+            close(joined);
+            joined = -1;
+        }
+    }
+    return joined;
 }
 
 /* A device counts what it drops for all queues together: the source of queue 0 tells. What
@@ -256,7 +275,7 @@ static void dpdk_stats(struct aio_source *src, struct aio_source_stats *out)
         if (queue->queue != 0 || aio_dpdk_port_counters(queue->port, &now) < 0)
             continue;
         out->dropped_nic += now.missed;
-        if (strncmp(queue->port->state->info.driver, "net_", 4) == 0)
+        if (queue->port->state->is_virtual)
             out->dropped_nic += now.no_memory;
     }
 }
@@ -270,9 +289,10 @@ static void dpdk_close(struct aio_source *src)
 
         disarm(queue);
         aio_mbuf_pool_reclaim(queue->pool, AIO_HELD_BY_RECEIVER);
-        queue->port->taken[queue->queue] = false;
-        queue->port->users--;
+        aio_port_leave(queue->port, queue->queue);
     }
+    if (s->all_descriptors >= 0)
+        close(s->all_descriptors);
     free(s);
 }
 
@@ -400,6 +420,7 @@ int aio_dpdk_source_open(struct aio_source **out, const struct aio_dpdk_queue *q
     if (!s)
         return aio_dpdk_fail(message, AIO_ENOMEM, "out of memory");
     s->ends = true;
+    s->all_descriptors = -1;
     for (; s->n_queues < n; s->n_queues++) {
         result = add_queue(s, &queues[s->n_queues], message);
         if (result < 0) {
@@ -407,6 +428,8 @@ int aio_dpdk_source_open(struct aio_source **out, const struct aio_dpdk_queue *q
             return result;
         }
     }
+    if (n > 1)
+        s->all_descriptors = join_descriptors(s);
     s->pub.ops = &dpdk_ops;
     s->pub.caps = caps_of(s);
     s->pub.time_precision = s->ends ? 1000 : 1;

@@ -106,10 +106,8 @@ static void fan_close(struct aio_source *src)
 {
     struct fan_source *s = (struct fan_source *)src;
 
-    if (s->sends) {
-        s->tx.port->taken[s->tx.queue] = false;
-        s->tx.port->users--;
-    }
+    if (s->sends)
+        aio_port_leave(s->tx.port, s->tx.queue);
     free(s);
 }
 

@@ -67,12 +67,16 @@ class Actor:
         return self
 
     def __exit__(self, *exc_info: object) -> None:
-        if self.process.poll() is None:
+        """Nobody talks to it any more: it ends, or is ended."""
+        if self.process.stdin:
+            self.process.stdin.close()
+        try:
+            self.process.wait(PATIENCE if exc_info[0] is None else 0)
+        except subprocess.TimeoutExpired:
             self.process.kill()
-        self.process.wait()
-        for stream in (self.process.stdin, self.process.stdout):
-            if stream:
-                stream.close()
+            self.process.wait()
+        if self.process.stdout:
+            self.process.stdout.close()
 
     def hear(self) -> Any:
         """The next thing that it says."""

@@ -15,6 +15,7 @@ import socket
 import struct
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -30,6 +31,7 @@ dpdk = load()
 
 PATIENCE = 60.0
 SMALL = 192  # MiB, without huge pages
+NOBODY = 65534
 
 
 def start(**options: Any) -> Any:
@@ -153,6 +155,27 @@ def hold_too_many(path: str, budget: int) -> Any:
         "all": count,
         "dropped_pool": stats.dropped_pool,
         "dropped_nic": stats.dropped_nic,
+        "missing": port.missing,
+    }
+
+
+def starve(path: str) -> Any:
+    """Never gives a frame back: the pool is used up, and what finds no mbuf is counted."""
+    start()
+    port = dpdk.open_port(f"net_pcap0,rx_pcap={path}", budget=100, descriptors=64)
+    source = port.source()
+    kept: list[HeldFrame] = []
+    while source.result == 0:
+        kept += source.take()
+    stats = source.stats()
+    counters = port.counters()
+    in_use = port.in_use()
+    port.close()
+    return {
+        "came": stats.frames,
+        "sum": stats.frames + stats.dropped_nic,
+        "no_memory": counters.no_memory,
+        "mbufs": in_use,
         "missing": port.missing,
     }
 
@@ -516,10 +539,11 @@ def tap_talk(n: int, length: int, room: int = 2048, mtu: int = 1500) -> Any:
     }
 
 
-def tap_sleep() -> Any:
+def tap_sleep(ports: int) -> Any:
     """The descriptor is quiet while nothing comes, and wakes when something does."""
     port = open_tap()
-    source = port.source()
+    others = [dpdk.open_port(f"net_tap{i},iface=aiodpdk{i}") for i in range(1, ports)]
+    source = dpdk.open_source([(one, 0) for one in (port, *others)])
     interrupts = port.info().interrupts
     while source.take():
         pass
@@ -535,7 +559,7 @@ def tap_sleep() -> Any:
         "interrupts": interrupts,
         "quiet": [quiet, quiet_again],
         "awake": awake,
-        "missing": close_all(port),
+        "missing": close_all(port, *others),
     }
 
 
@@ -614,9 +638,7 @@ def stranger(prefix: str, folder: str) -> Any:
 def receiver(prefix: str, folder: str, path: str, workers: int, size: int = 256) -> Any:
     """The primary reads a capture for ever and hands frames to workers, as it is told."""
     shared(prefix, folder, 0)
-    port = dpdk.open_port(
-        f"net_pcap0,rx_pcap={path}", shared=True, tx_queues=1, budget=4096, descriptors=256
-    )
+    port = dpdk.open_port(f"net_pcap0,rx_pcap={path}", shared=True, budget=4096, descriptors=256)
     source = port.source()
     fan = dpdk.create_fan("flows", workers, size=size)
     say("ready")
@@ -631,6 +653,16 @@ def receiver(prefix: str, folder: str, path: str, workers: int, size: int = 256)
             for frame in burst[taken:]:
                 frame.release()
             say([len(burst), taken])
+        elif verb == "churn":  # until the test has done with the workers
+            pushed = 0
+            while not select.select([sys.stdin], [], [], 0)[0]:
+                for number in range(workers):
+                    burst = source.take()
+                    taken = fan.push(number, burst)
+                    for frame in burst[taken:]:
+                        frame.release()
+                    pushed += taken
+            say(pushed)
         elif verb == "recover":
             say(fan.recover(int(numbers[0])))
         elif verb == "look":
@@ -669,6 +701,22 @@ def worker(prefix: str, folder: str, lcore: int, number: int) -> Any:
     source.close()
 
 
+def busy_worker(prefix: str, folder: str, lcore: int, number: int) -> None:
+    """Takes frames and gives them back, some at once and some later, until it is killed."""
+    dpdk.initialise(
+        DpdkConfig(process="secondary", file_prefix=prefix, huge_dir=folder, lcore=lcore)
+    )
+    source = dpdk.fan_source("flows", number)
+    say("ready")
+    kept: list[HeldFrame] = []
+    while True:
+        for frame in source.take():
+            kept.append(frame.retain())
+            frame.release()
+        while len(kept) > 50:
+            kept.pop(len(kept) // 2).release()
+
+
 # ---- what goes wrong ----------------------------------------------------------------------------------
 
 
@@ -678,12 +726,18 @@ def open_badly(device: str, config: dict[str, Any] | None = None, **options: Any
 
 
 def open_as_nobody(device: str, **config: Any) -> Any:
-    os.setgroups([])
-    os.setgid(65534)
-    os.setuid(65534)
-    start(**config)
-    with dpdk.open_port(device) as port:
-        return len(port.source().take())
+    with tempfile.TemporaryDirectory() as folder:
+        os.chown(folder, NOBODY, NOBODY)
+        os.environ["XDG_RUNTIME_DIR"] = folder
+        os.setgroups([])
+        os.setresgid(NOBODY, NOBODY, 0)
+        os.setresuid(NOBODY, NOBODY, 0)
+        try:
+            start(**config)
+            with dpdk.open_port(device) as port:
+                return len(port.source().take())
+        finally:
+            os.seteuid(0)
 
 
 def start_badly(**config: Any) -> None:
@@ -735,6 +789,25 @@ def use_after_close() -> Any:
     return said
 
 
+def let_go() -> Any:
+    """A port that nobody has any more goes with its last source."""
+    start()
+    source = dpdk.open_port("net_null0").source()
+    taken = source.take()
+    before = dpdk.ports()
+    del taken
+    source.close()
+    dpdk.shutdown()
+    return [before, dpdk.ports()]
+
+
+def not_needed() -> Any:
+    """Libraries of DPDK in a process that uses none of it."""
+    code = "import aiomos.cli; print(open('/proc/self/maps').read().count('librte_'))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return int(done.stdout)
+
+
 def quiet_start() -> Any:
     """DPDK writes nothing to the terminal, changes no affinity, and starts no telemetry."""
     affinity = os.sched_getaffinity(0)
@@ -760,7 +833,7 @@ def say(value: Any) -> None:
 
 def words() -> Iterator[str]:
     """What the test says, a word a line."""
-    return (line.strip() for line in sys.stdin)
+    return (line.strip() for line in iter(sys.stdin.readline, ""))
 
 
 def main() -> None:

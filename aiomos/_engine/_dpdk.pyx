@@ -3,6 +3,9 @@
 ``dpdkconfig.load()`` imports it and says what to do where that fails. As everywhere, errors of
 the environment are SourceError, those of the caller ConfigError, of one line.
 """
+import atexit
+import os
+
 from libc.stdint cimport uint16_t, uint32_t, uint64_t, uintptr_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memset
@@ -11,7 +14,7 @@ from . cimport dpdk, shim
 from .shim cimport aio_source
 from .source cimport HeldFrame, Source
 
-from .dpdkconfig import DpdkConfig, check_pci, full_device, is_virtual
+from .dpdkconfig import DpdkConfig, check_pci, full_device, is_virtual, remove_traces
 from .dpdkfacts import RSS, Link, PortCounters, PortInfo
 from .errors import ConfigError, SourceError
 
@@ -56,9 +59,19 @@ def initialise(config=None) -> DpdkConfig:
     if _config is not None and config in (_config, _effective):
         return _effective
     effective = config.effective() if _config is None else config
+    if _config is None and not config.file_prefix:  # ours alone, also if the start fails
+        _remove_at_exit(effective)
     _start(effective)
+    if config.file_prefix and config.process == "primary":
+        _remove_at_exit(effective)
     _config, _effective = config, effective
     return effective
+
+
+cdef int _remove_at_exit(config) except -1:
+    pid = os.getpid()
+    atexit.register(lambda: remove_traces(config, _text(dpdk.aio_dpdk_folder()), pid))
+    return 0
 
 
 cdef int _check_not_ended() except -1:
@@ -148,10 +161,8 @@ cdef class Port:
         raise TypeError("a Port is made by open_port() or attach_port()")
 
     def __dealloc__(self):
-        cdef char message[dpdk.AIO_DPDK_MESSAGE]
-        cdef uint32_t missing = 0
         if self.port != NULL:
-            dpdk.aio_dpdk_port_close(self.port, &missing, message)
+            dpdk.aio_dpdk_port_abandon(self.port)
 
     def __enter__(self):
         return self

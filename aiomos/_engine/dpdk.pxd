@@ -33,6 +33,7 @@ cdef extern from "dpdk.h" nogil:
     const char *aio_dpdk_built_version() noexcept
     int aio_dpdk_start(const aio_dpdk_config *config, char *message) noexcept
     int aio_dpdk_stop(char *message) noexcept
+    const char *aio_dpdk_folder() noexcept
     size_t aio_dpdk_log(char *out, size_t size) noexcept
 
     # ---- ports
@@ -88,6 +89,7 @@ cdef extern from "dpdk.h" nogil:
                            const aio_dpdk_port_options *options, char *message) noexcept
     int aio_dpdk_port_attach(aio_dpdk_port **out, const char *name, char *message) noexcept
     int aio_dpdk_port_close(aio_dpdk_port *port, uint32_t *missing, char *message) noexcept
+    void aio_dpdk_port_abandon(aio_dpdk_port *port) noexcept
     void aio_dpdk_port_info(aio_dpdk_port *port, aio_dpdk_port_info_t *out) noexcept
     int aio_dpdk_port_counters(aio_dpdk_port *port, aio_dpdk_counters *out) noexcept
     uint32_t aio_dpdk_port_in_use(aio_dpdk_port *port, uint16_t queue) noexcept

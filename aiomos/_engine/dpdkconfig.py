@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import glob
 import importlib
 import os
 import re
-from collections.abc import Iterable
+import shutil
 from pathlib import Path
 from types import ModuleType
 from typing import Literal
@@ -197,6 +199,20 @@ class DpdkConfig:
             memory_mib=memory,
             file_prefix=self.file_prefix or f"aiomos-{os.getpid()}",
         )
+
+
+def remove_traces(config: DpdkConfig, folder: str, pid: int) -> None:
+    """What DPDK leaves behind of a primary that ends: its folder, its files of huge pages.
+
+    Memory that other processes have mapped stays theirs. Does nothing in a forked child.
+    """
+    if os.getpid() != pid or Path(folder).name != config.file_prefix:
+        return
+    shutil.rmtree(folder, ignore_errors=True)
+    for mount in huge_mounts() if config.shared else ():
+        for file in Path(mount).glob(f"{glob.escape(config.file_prefix)}map_*"):
+            with contextlib.suppress(OSError):
+                file.unlink()
 
 
 def load() -> ModuleType:

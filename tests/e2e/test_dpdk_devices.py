@@ -87,9 +87,15 @@ def test_kernel_talks_over_a_tap(length, room, pieces):
 
 
 @needs_root
-def test_tap_has_a_descriptor_that_wakes():
-    scene = act("tap_sleep")
-    assert scene == {"interrupts": True, "quiet": [True, True], "awake": True, "missing": [0]}
+@pytest.mark.parametrize("ports", [1, 2])
+def test_tap_has_a_descriptor_that_wakes_and_several_have_one_together(ports):
+    scene = act("tap_sleep", ports=ports)
+    assert scene == {
+        "interrupts": True,
+        "quiet": [True, True],
+        "awake": True,
+        "missing": [0] * ports,
+    }
 
 
 @needs_root

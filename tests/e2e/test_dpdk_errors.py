@@ -149,6 +149,11 @@ def test_build_without_dpdk_says_how_to_get_it(monkeypatch):
         dpdkconfig.load()
 
 
+@needs_dpdk
+def test_process_that_needs_no_dpdk_loads_none():
+    assert act("not_needed") == 0
+
+
 # ---- what DPDK says --------------------------------------------------------------------------------
 
 
@@ -227,6 +232,11 @@ def test_closed_port_and_its_source_say_so():
         "net_null0/0: source is closed",
         *["net_null0: port is closed"] * 3,
     ]
+
+
+@needs_dpdk
+def test_port_that_nobody_has_any_more_goes_with_its_last_source():
+    assert act("let_go") == [["net_null0"], []]
 
 
 @needs_dpdk

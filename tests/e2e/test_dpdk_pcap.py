@@ -92,6 +92,16 @@ def test_holding_beyond_the_budget_is_refused_and_the_pool_does_not_starve():
     assert scene["missing"] == 0
 
 
+def test_frames_that_find_no_mbuf_are_counted_and_the_capture_goes_on_to_its_end(tmp_path):
+    path = tmp_path / "many.pcap"
+    path.write_bytes(pcap(*(bytes(60) for _ in range(3000))))
+    scene = act("starve", path=str(path))
+    assert scene["came"] == scene["mbufs"] > 500
+    assert scene["sum"] == 3000
+    assert scene["no_memory"] > 0
+    assert scene["missing"] == 0
+
+
 def test_infinite_capture_never_ends_and_is_live():
     scene = act("infinite", path=str(CAPTURES / "http_demo.pcap"), frames=10_000)
     assert scene["live"]

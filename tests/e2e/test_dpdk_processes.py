@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import random
 import struct
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -15,6 +17,7 @@ from dpdk_kit import Actor, SceneError, act, huge_pages, needs_dpdk
 pytestmark = needs_dpdk
 
 N = 100
+KILLS = int(os.environ.get("AIOMOS_KILLS", "3"))
 
 
 @pytest.fixture
@@ -44,6 +47,7 @@ def capture(tmp_path):
 def test_each_process_reads_its_queue_and_nothing_is_lost(place):
     with Actor("primary_of_queues", **place) as primary:
         primary.hear()
+        assert list(Path(place["folder"]).iterdir())
         with (
             Actor("secondary_of_queue", lcore=1, queue=0, n=N, **place) as one,
             Actor("secondary_of_queue", lcore=2, queue=1, n=N, **place) as two,
@@ -55,6 +59,8 @@ def test_each_process_reads_its_queue_and_nothing_is_lost(place):
             assert two.ask() == 0
         assert primary.ask("in_use") == [0, 0]
         assert primary.ask("close") == [0]
+        primary.process.wait()
+    assert not list(Path(place["folder"]).iterdir()), "huge pages are left"
 
 
 def test_frames_of_a_killed_process_are_found_and_its_successor_goes_on(place):
@@ -150,4 +156,24 @@ def test_frames_of_a_killed_worker_are_found_and_those_that_wait_reach_its_succe
             assert other.ask("release") == 0
             other.ask("close")
         assert receiver.ask("look") == [40, 0, [0, 0]]
+        assert receiver.ask("close") == [0, 0]
+
+
+def test_workers_killed_at_any_moment_lose_no_frame_and_stop_nobody(place, capture):
+    loop = f"{capture},infinite_rx=1"
+    with Actor("receiver", path=loop, workers=2, **place) as receiver:
+        receiver.hear()
+        with Actor("busy_worker", lcore=2, number=1, **place) as other:
+            other.hear()
+            for round in range(KILLS):
+                with Actor("busy_worker", lcore=1, number=0, **place) as doomed:
+                    doomed.hear()
+                    receiver.tell("churn")
+                    time.sleep(0.05 + 0.01 * random.Random(round).random())
+                    doomed.kill()
+                    assert receiver.ask("recover 0") > 0, "frames pushed while it died"
+                    assert receiver.hear() > 0, "frames it held"
+            other.kill()
+        for worker in range(2):
+            receiver.ask(f"recover {worker}")
         assert receiver.ask("close") == [0, 0]
