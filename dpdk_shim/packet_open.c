@@ -264,8 +264,8 @@ static int state_make(const struct plan *plan, unsigned index, int *state_fd)
 /* The first one gets a number nobody has, the others join it. */
 static int group_join(const struct plan *plan, int fd, bool first, int *id)
 {
-    int type = PACKET_FANOUT_CBPF | (first ? PACKET_FANOUT_FLAG_UNIQUEID << 8 : 0);
-    int value = type << 16 | (first ? 0 : *id);
+    uint32_t type = PACKET_FANOUT_CBPF | (first ? PACKET_FANOUT_FLAG_UNIQUEID : 0u);
+    int value = (int)(type << 16 | (first ? 0u : (uint32_t)*id));
     socklen_t len = sizeof value;
 
     if (set_int(fd, PACKET_FANOUT, value) < 0)

@@ -179,6 +179,15 @@ def test_flows_of_sockets_are_whole_on_one_worker(lab: Cable) -> None:
             assert stream_of(frames, port) == data
 
 
+def test_two_groups_on_one_interface_each_sees_every_frame_once(lab: Cable) -> None:
+    with readers(lab, 2) as some, readers(lab, 3) as others, lab.raw() as peer:
+        sent = sorted(frame for frame, _ in cases(random.Random(13)) if frame[12] == 8)
+        for frame in sent:
+            peer.send(frame)
+        for sources in (some, others):
+            assert sorted(f.data for s in sources for f in everything(s)) == sent
+
+
 def test_group_on_all_interfaces_each_frame_meets_its_owner(lab: Cable) -> None:
     dice = random.Random(12)
     expected: Counter[tuple[int, bytes]] = Counter()
