@@ -8,6 +8,7 @@ import importlib
 import os
 import re
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 from types import ModuleType
 from typing import Literal
