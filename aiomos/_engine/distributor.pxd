@@ -1,4 +1,4 @@
-"""Frames of one source to the workers whose flows they are of: decoding and the flow's hash, no more.
+"""Frames of one source to the workers whose flows they are of: decoding, the hash, no more.
 
 For devices whose own hash is unknown, one-sided, or blind to what is inside a tunnel
 (semantics.md 11). What cannot be told from one frame (fragments) goes by its addresses; the

@@ -641,6 +641,7 @@ async def quiet(awaitable):
         return "late"
 
 
+@pytest.mark.replay_loop
 def test_read_to_the_end_given_up_gives_nothing_of_it_to_the_next(tasks):
     async def handler(flow, notes):
         flow.client.configure(limit=512)
@@ -652,6 +653,7 @@ def test_read_to_the_end_given_up_gives_nothing_of_it_to_the_next(tasks):
     assert notes == ["late", b"b" * 50, b"b" * 50 + b"c" * 10]
 
 
+@pytest.mark.replay_loop
 def test_read_of_an_ordinary_task_cancelled_the_handler_reads_on(tasks):
     async def handler(flow, notes):
         notes.append(await asyncio.create_task(quiet(flow.client.read(10))))
@@ -714,6 +716,7 @@ def test_messages_of_a_gap_say_whose_it_is(tasks):
     assert noted(handler, missing_answer, tasks=tasks, on_gap="yield") == ["server"]
 
 
+@pytest.mark.replay_loop
 def test_messages_whose_wait_was_cancelled_go_on_with_the_turn_begun(tasks):
     async def handler(flow, notes):
         turns = flow.messages()
