@@ -19,6 +19,7 @@ from aiomos._rules import EveryRule
 log = logging.getLogger("aiomos")
 
 IDLE_POLL = 0.002  # seconds between looks at a live source that has no descriptor
+MOST_BURSTS = 8  # of a live source in a row, where no handler had anything to do
 LINGER_POLL = 0.01  # seconds between looks whether handlers have ended
 HEARTBEAT = 0.02  # seconds that engine time may stay behind while handlers wait and nothing comes
 
@@ -35,6 +36,7 @@ class Driver:
         self.linger_seconds = linger
         self.finishing = False  # the source ends where it has nothing
         self.failed = 0  # times that an every handler raised
+        self.alive: Callable[[], int] = lambda: 0  # handlers that have not ended
         self.on_failure: Callable[[Flow | None, BaseException, str], None] = report_failure
         pump.queue.on_runnable = self._runnable
 
@@ -317,7 +319,7 @@ class Live(Driver):
             self._timer.cancel()
             self._timer = None
         try:
-            came_to = self.pump.turn()
+            came_to = self.pump.turns(MOST_BURSTS)
             if came_to == Cycle.CYCLE_END:
                 self._end.set_result(None)
             elif came_to != Cycle.CYCLE_EMPTY:
@@ -343,7 +345,7 @@ class Live(Driver):
         waits = [] if seconds is None else [seconds]
         if self._fd < 0:
             waits.append(IDLE_POLL)
-        elif self.pump.queue.alive:
+        elif self.alive():
             waits.append(HEARTBEAT)
         if waits:
             self._timer = self.loop.call_later(min(waits), self._look)

@@ -426,6 +426,22 @@ cdef class Pump:
             return CYCLE_WORKED
         return result
 
+    def turns(self, int most):
+        """Up to so many cycles, while nothing is run but the engine; what the last came to.
+
+        Then nobody can have given the loop anything to do: its turn may wait for some bursts.
+        """
+        cdef uint64_t steps
+        cdef int result
+        while True:
+            steps = self.queue.steps + 1        # the cycle's own
+            result = self.turn()
+            most -= 1
+            if result != CYCLE_WORKED or most <= 0:
+                return result
+            if self.queue.steps != steps or self.spawn is not None or self.due_ns != INT64_MAX:
+                return result
+
     def idle(self, limit_ns=None):
         """No frames come: time goes by, to the next timer and at most to limit_ns.
 
