@@ -70,7 +70,7 @@ def _deploy(launch: Launch, places: list[Place], stack: contextlib.ExitStack) ->
     pairs = [*itertools.permutations(range(count), 2)]
     rings = _rings(stack, pairs, HAND_OVER)
     if why:
-        rings |= _rings(stack, [(count, to) for to in range(count)], DISTRIBUTED)
+        rings |= _rings(stack, [(count, to) for to in range(count)], launch.buffer or DISTRIBUTED)
         log.warning("frames go through a process of their own: %s", why)
         places = [*places, attrs.evolve(places[0], number=count, opens=group is None)]
     places = [_endowed(place, rings) for place in places]

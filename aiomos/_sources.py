@@ -37,7 +37,7 @@ def _interface(launch: Launch) -> Source:
 
     assert launch.interface is not None
     if launch.exclusive:
-        return interface.open_xdp(launch.interface, force=launch.force)
+        return interface.open_xdp(launch.interface, force=launch.force, ring_bytes=launch.buffer)
     return interface.open_interface(
         launch.interface,
         ring_bytes=launch.buffer,
