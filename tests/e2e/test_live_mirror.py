@@ -44,7 +44,8 @@ def wire():
 
 def mirrored(wire):
     """Frames that were sent to the port, and those that the pair dropped."""
-    words = ["ip", "netns", "exec", wire.server.name, *["ip", "-j", "-s", "link", "show", "mirror0"]]
+    command = f"ip netns exec {wire.server.name} ip -j -s link show mirror0"
+    words = command.split()
     shown = json.loads(subprocess.run(words, capture_output=True, check=True, text=True).stdout)
     sent = shown[0]["stats64"]["tx"]
     return sent["packets"], sent["dropped"]
@@ -70,7 +71,7 @@ def test_mirror_port_is_taken_all_requests_are_logged_as_nginx_does(wire, tmp_pa
     assert taken["received"] == sent
     assert total.unaccounted == 0
     assert [lost, total.dropped, taken["dropped_nic"]] == [0, 0, 0]
-    print(run.err, {k: v for k, v in total.counters.items() if v})
+    print(run.err, {k: v for k, v in total.counters.items() if v})  # if it fails
     assert logged_by_aiomos(run) == truth
 
 
