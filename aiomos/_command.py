@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import signal
 import sys
 from collections.abc import Iterator
 from typing import Any
@@ -19,6 +20,7 @@ from aiomos._linkwatch import link_reported
 from aiomos._metrics import worker_stats
 from aiomos._output import output_gone, watch_output
 from aiomos._progress import progress
+from aiomos._reloading import reload
 from aiomos._runner import Engine, serve_on_own_loop
 from aiomos._statsocket import Report, answering
 from aiomos._statsview import report_of
@@ -65,7 +67,7 @@ def engine_options(
 
 def run_here(
     app: App, source: Source, *, strict: bool, quiet: bool, write: str | None = None,
-    snap_length: int = 0, **options: Any,
+    snap_length: int = 0, spec: str = "", **options: Any,
 ) -> None:  # fmt: skip
     """Runs an app in this process, reports, and exits with a status if that is not 0."""
     options = engine_options(**options)
@@ -75,7 +77,7 @@ def run_here(
         if source.live:
             watch_output(live=True)
             engine.beside += [answering(lambda: _report_of(engine)), link_reported(source.name)]
-            engine.on_start = lambda: _listening(source.name, quiet)
+            engine.on_start = lambda: _begin(engine, spec, quiet)
         with progress(source, not quiet):
             summary = serve_on_own_loop(engine, app, io_patience)
         _refuse_unknown_link(summary, source.name)
@@ -104,6 +106,19 @@ def run_workers(
         if status != 2:  # it did begin
             _report(supervisor.summary(), strict, quiet)
     return status
+
+
+def _begin(engine: Engine, spec: str, quiet: bool) -> None:
+    """The app is served, on the running loop."""
+    loop = asyncio.get_running_loop()
+    tasks: set[asyncio.Task[None]] = set()
+
+    def again() -> None:
+        tasks.add(task := loop.create_task(reload(engine, spec)))
+        task.add_done_callback(tasks.discard)
+
+    loop.add_signal_handler(signal.SIGHUP, again)
+    _listening(engine.source.name, quiet)
 
 
 def _listening(where: str, quiet: bool) -> None:

@@ -20,9 +20,10 @@ from aiomos._control import Channel, Message, refuse, told
 from aiomos._engine.errors import AiomosError
 from aiomos._engine.source import Source
 from aiomos._launch import Launch, Place
-from aiomos._loader import load_again, load_app
+from aiomos._loader import load_app
 from aiomos._metrics import worker_stats
 from aiomos._output import watch_output
+from aiomos._reloading import reload
 from aiomos._runner import Engine, serve_on_own_loop
 from aiomos._sources import opened_place, take_place
 
@@ -80,18 +81,6 @@ class Worker:
         self.channel = Channel(self.end, loop, self._heard, self.engine.stop)
         self.channel.send("ready", pid=os.getpid())
 
-    async def _reload(self) -> None:
-        """New flows on the app's present code; what cannot be served leaves all as it was."""
-        assert self.engine is not None
-        try:
-            await self.engine.reload(load_again(self.launch.app))
-        except AiomosError as error:
-            log.error("not reloaded, the old code goes on: %s", error)
-        except Exception as error:
-            log.error("not reloaded, the old code goes on: %s: %s", type(error).__name__, error)
-        else:
-            log.warning("reloaded: new flows are on new code")
-
     def _heard(self, message: Message) -> None:
         assert self.engine is not None
         assert self.channel is not None
@@ -100,7 +89,7 @@ class Worker:
         elif message["kind"] == "finish":
             self.engine.finish()
         elif message["kind"] == "reload":
-            self._reloading = asyncio.ensure_future(self._reload())
+            self._reloading = asyncio.ensure_future(reload(self.engine, self.launch.app))
         elif message["kind"] == "stats":
             stats = attrs.asdict(worker_stats(self.engine))
             self.channel.send("stats", id=message["id"], stats=stats)

@@ -210,7 +210,9 @@ def run(
             raise SystemExit(run_workers(launch, count, cores, drain, write, **options))
         loaded = load_app(app)
         with opened(launch) as source:
-            run_here(loaded, source, write=write, snap_length=snap_length, **options)
+            run_here(
+                loaded, source, write=write, snap_length=snap_length, spec=launch.app, **options
+            )
 
 
 @main.command()
