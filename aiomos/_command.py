@@ -75,7 +75,7 @@ def run_here(
     with source, _writer(write, snap_length, source) as writer:
         engine = Engine(source, write=writer, **options)
         if source.live:
-            watch_output(live=True)
+            watch_output(by_lines=True)
             engine.beside += [answering(lambda: _report_of(engine)), link_reported(source.name)]
             engine.on_start = lambda: _begin(engine, spec, quiet)
         with progress(source, not quiet):

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import attrs
 
 from aiomos._engine.errors import ConfigError
+from aiomos._engine.filters import FrameFilter
 from aiomos._launch import MOST_WORKERS, Launch, Place
 from aiomos._supervisor import Supervisor
 
@@ -48,9 +49,12 @@ def deployed(
 
     Raises:
         ConfigError: there cannot be so many, or not on such a source.
+        FilterError: the filter does not compile.
         SourceError: the source cannot be opened.
     """
     cores = _checked(launch, count, cores)
+    if engine.get("filter"):
+        FrameFilter(engine["filter"])  # said once, and before a worker begins
     launch = attrs.evolve(launch, engine=engine, io_patience=io_patience, drain=drain)
     places = [Place(number=number, count=count, cores=cores) for number in range(count)]
     with contextlib.ExitStack() as stack:

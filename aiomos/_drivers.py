@@ -258,6 +258,7 @@ class Live(Driver):
 
     def _pause(self) -> None:
         """No look any more."""
+        self.pump.on_call = None
         for handle in (self._soon, self._timer):
             if handle is not None:
                 handle.cancel()
@@ -275,6 +276,7 @@ class Live(Driver):
     async def until_end(self) -> None:
         if self._fd >= 0:
             self.loop.add_reader(self._fd, self._readable)
+        self.pump.on_call = self._look_soon  # what is due next may be due sooner now
         self._look_soon()
         stopped = self.loop.create_task(self.stop.wait())
         ends: list[asyncio.Future[Any]] = [self._end, stopped]

@@ -23,24 +23,21 @@ class _Output(io.FileIO):
             return len(data)
 
 
-def watch_output(live: bool = False) -> None:
+def watch_output(*, by_lines: bool = False) -> None:
     """Puts ours in the place of Python's; not where somebody put something else there.
 
-    ``live``: each line is seen when it is printed, also through a pipe, and is not lost with a
-    process that is killed.
+    By lines (always, where Python is told not to buffer), each is written at once and whole: those
+    of several processes do not run into each other.
     """
-    if live and isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(line_buffering=True)
     out = sys.stdout
+    if by_lines and isinstance(out, io.TextIOWrapper):
+        out.reconfigure(line_buffering=True)
     if out is not sys.__stdout__ or not isinstance(out, io.TextIOWrapper):
         return
     raw = _Output(out.fileno(), "w", closefd=False)
+    lines = out.line_buffering or out.write_through  # PYTHONUNBUFFERED
     sys.stdout = io.TextIOWrapper(
-        raw if out.write_through else io.BufferedWriter(raw),  # as -u does
-        out.encoding,
-        out.errors,
-        line_buffering=out.line_buffering,
-        write_through=out.write_through,
+        io.BufferedWriter(raw), out.encoding, out.errors, line_buffering=lines
     )
 
 

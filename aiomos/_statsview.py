@@ -31,6 +31,7 @@ COLUMNS = (
 #: Counters that are told of in a line below, when they are not 0.
 TOLD = {
     "wrong_core_lost": "handed over, but the other worker's ring was full",
+    "midstream": "flows picked up in their middle",
     "gaps": "gaps in streams",
     "bad_checksum": "packets with a wrong checksum",
     "slow_reader_bytes": "bytes lost because a handler did not read them (limit=)",

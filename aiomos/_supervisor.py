@@ -318,9 +318,16 @@ class Supervisor:
 
     async def _listen(self) -> None:
         """Asks for statistics again and again: those of a worker that is killed are known."""
+        told = False
         while True:
             await asyncio.sleep(LISTEN)
-            await self.stats()
+            stats = await self.stats()
+            if not told and any(worker.handed_over for worker in stats):
+                told = True
+                log.warning(
+                    "frames of some flows come to other workers than theirs, as the kernel or the "
+                    "device tells by what is around a tunnel: they are handed over, a copy each"
+                )
 
     def _judged(self, statuses: list[int]) -> int:
         """What failed is said; the exit status of all."""

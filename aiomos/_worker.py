@@ -101,7 +101,7 @@ def main() -> None:
     end = socket.socket(fileno=int(sys.argv[1]))
     instructions = told(end)
     launch, place = Launch(**instructions["launch"]), Place(**instructions["place"])
-    watch_output(live=launch.live)
+    watch_output(by_lines=True)
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter(f"aiomos: worker {place.number}: %(message)s"))
     log.addHandler(handler)

@@ -73,19 +73,25 @@ static unsigned part_burst(struct aio_join *join, struct part *part, struct aio_
     return (unsigned)n;
 }
 
-/* What the parts ended with: the worst of it, of equals the first. 0 while one has not. */
+/* What the parts ended with: the worst of it, of equals the first. 0 while one has not; but
+ * a live part that failed ends all, when the others have nothing just now: some of them may
+ * never end, and nobody would hear of it. */
 static int join_result(struct aio_join *join)
 {
-    const struct part *worst = &join->parts[0];
+    const struct part *worst = NULL;
+    bool over = true;
 
     for (unsigned i = 0; i < join->n_parts; i++) {
         const struct part *part = &join->parts[i];
 
         if (part->result == AIO_OK)
-            return AIO_OK;
-        if (aio_severity(part->result) > aio_severity(worst->result))
+            over = false;
+        else if (!worst || aio_severity(part->result) > aio_severity(worst->result))
             worst = part;
     }
+    if (!over && !(worst && worst->result == AIO_EIO &&
+                   join->base.pub.caps & AIO_CAP_LIVE))
+        return AIO_OK;
     memcpy(join->base.pub.message, worst->src->message, sizeof join->base.pub.message);
     return worst->result;
 }

@@ -16,3 +16,5 @@ cdef bint clock_needs_next(const Clock *c, int64_t stamp) noexcept nogil
 cdef int64_t clock_step(Clock *c, int64_t stamp, int64_t next_stamp) noexcept nogil
 # No frame has come: the machine's own clock, by which a live source stamps, says so much.
 cdef int64_t clock_idle(Clock *c, int64_t wall) noexcept nogil
+# Engine time when the machine's clock says so much; moves nothing.
+cdef int64_t clock_wall(const Clock *c, int64_t wall) noexcept nogil

@@ -49,3 +49,7 @@ cdef int64_t clock_idle(Clock *c, int64_t wall) noexcept nogil:
         c.last_stamp = wall
     c.now = max(c.now, wall + c.offset)
     return c.now
+
+
+cdef int64_t clock_wall(const Clock *c, int64_t wall) noexcept nogil:
+    return wall + c.offset

@@ -20,10 +20,11 @@ from aiomos._engine.offers cimport (assumed_scale, offer_chosen, offer_in, offer
                                     offer_note, offer_recalled, offer_take)
 from aiomos._engine.receive cimport TEXT_HOLD, receive_held, receive_release, receive_text
 from aiomos._engine.seq cimport seq_gt, seq_le
-from aiomos._engine.state cimport (C_TCP_BAD_ACK, C_TCP_BAD_FLAGS, C_TCP_CHALLENGED_SYN,
-                                   C_TCP_OPTIONS, MIDSTREAM_PASS, RECORD_ESTABLISHED,
-                                   START_ESTABLISHED, START_SYN, anomaly, count_retransmission,
-                                   event_raise, hook_of, record_add, refuse, set_state)
+from aiomos._engine.state cimport (C_MIDSTREAM, C_TCP_BAD_ACK, C_TCP_BAD_FLAGS,
+                                   C_TCP_CHALLENGED_SYN, C_TCP_OPTIONS, MIDSTREAM_PASS,
+                                   RECORD_ESTABLISHED, START_ESTABLISHED, START_SYN, anomaly,
+                                   count_retransmission, event_raise, hook_of, record_add, refuse,
+                                   set_state)
 from aiomos._engine.tcpopt cimport TcpOptions, tcpopt_parse
 
 
@@ -227,7 +228,9 @@ cdef void pick_up(CoreState *cs, Flow *f, const Packet *p, int s) noexcept nogil
     snd.scale = assumed_scale()
     snd.flags |= HALF_SYNCED
     if not (f.h[0].flags | f.h[1].flags) & HALF_SYN:
-        f.flags |= FLOW_MIDSTREAM
+        if not f.flags & FLOW_MIDSTREAM:
+            f.flags |= FLOW_MIDSTREAM
+            cs.counters[C_MIDSTREAM] += 1
         if cs.config.midstream == MIDSTREAM_PASS:
             f.waiting = 0
 

@@ -50,6 +50,7 @@ COUNTERS = (
     "wrong_core",
     "wrong_core_lost",
     "rejoined",
+    "midstream",
 )
 
 #: Of reassembly (defrag.pxd).

@@ -48,6 +48,8 @@ cdef class Pump:
     cdef object on_done                 # what ended tasks are told to (bound once)
     cdef OverLimit over_limit           # sides that their handlers leave unread
     cdef list timers                    # heap of (due_ns, number, callable)
+    cdef bint live                      # between its frames, time is the machine's
+    cdef public object on_call          # told of calls asked for between two cycles; None: nobody is
     cdef uint64_t timer_number
     cdef Py_ssize_t cancelled           # entries of it that were, about
     cdef int64_t due_ns                 # no frame of this burst is at or after it

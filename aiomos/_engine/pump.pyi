@@ -26,6 +26,7 @@ class Pump:
     budget_spent: int
     handler_errors: int
     flow_endings: int
+    on_call: Callable[[], object] | None
     def __init__(
         self,
         core: Core,

@@ -4,9 +4,9 @@ from cpython.ref cimport Py_DECREF
 from libc.stdint cimport INT64_MAX
 
 import heapq
-from time import sleep
+from time import sleep, time_ns
 
-from aiomos._engine.clock cimport clock_idle
+from aiomos._engine.clock cimport clock_idle, clock_wall
 from aiomos._engine.errors import FlowError, GapError
 from aiomos._engine.eventmake cimport EventMaker
 from aiomos._engine.flow cimport FLOW_CLOSED, FLOW_END_TOLD, FLOW_EVENTS
@@ -16,7 +16,7 @@ from aiomos._engine.limits cimport CLIENT, CLOSE_CAPTURE_END, SERVER
 from aiomos._engine.probe cimport match_flow
 from aiomos._engine.shim cimport AIO_BURST_MAX
 from aiomos._engine.state cimport (RECORD_CLOSE, RECORD_DATAGRAM, RECORD_FLIP, RECORD_SIDE,
-                                   RECORD_START, records_full)
+                                   RECORD_START, CoreState, records_full)
 from aiomos._engine.stream cimport stream_unread
 from aiomos._engine.task cimport FlowTask, flow_task_new
 from aiomos._engine.taskface cimport TASK_RETURNED
@@ -64,6 +64,8 @@ cdef class Pump:
             packet_class=packet_class)
         self.over_limit = OverLimit(core)
         self.timers = []
+        self.live = source.live
+        self.on_call = None
         self.due_ns = INT64_MAX
         self.budget = NO_BUDGET if budget is None else budget
         self.wire_core()
@@ -319,6 +321,8 @@ cdef class Pump:
         self.due_ns = min(self.due_ns, due_ns)
         entry = [due_ns, self.timer_number, function]
         heapq.heappush(self.timers, entry)
+        if self.on_call is not None and not self.queue.pumping:
+            self.on_call()
         return entry
 
     def cancel_call(self, entry):
@@ -348,11 +352,18 @@ cdef class Pump:
     # ---- the driver of the replay loop (aiomos/_replay_loop.py) --------------------------
 
     def now_ns(self):
-        """Engine time in ns; before the first frame, that frame's stamp."""
+        """Engine time in ns; before the first frame, that frame's stamp.
+
+        On a live source what runs between two cycles, woken by something else than traffic, is
+        told the machine's time: the engine's stands still until it looks for frames again.
+        """
+        cdef CoreState *cs = self.core.state
         # Not clock.now: that is the time of the frame in front, judged but not taken yet.
-        if self.core.state.now == 0 and self.feed.fill():
-            self.core.state.now = self.feed.time_of_head()
-        return self.core.state.now
+        if cs.now == 0 and self.feed.fill():
+            cs.now = self.feed.time_of_head()
+        if self.live and not self.queue.pumping:
+            return max(cs.now, clock_wall(&cs.clock, time_ns()))
+        return cs.now
 
     def set_now(self, int64_t ns):
         """Moves the clock on when no frames are left."""

@@ -115,7 +115,8 @@ cdef enum:
     C_WRONG_CORE = 46         # frames of other workers' flows that came here: handed over
     C_WRONG_CORE_LOST = 47    # the same: their worker's ring was full
     C_REJOINED = 48           # datagrams put together here for other workers
-    COUNTERS = 49
+    C_MIDSTREAM = 49          # flows picked up without a SYN
+    COUNTERS = 50
 
 # CoreState.checks (admit.pxd)
 cdef enum:

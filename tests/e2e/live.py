@@ -233,7 +233,7 @@ class Run:
     def __init__(self, space: Namespace, folder: Path, app: Path | str, *args: object) -> None:
         self.folder = folder
         self._out, self._err = folder / "run.out", folder / "run.err"
-        environment = os.environ | {"XDG_RUNTIME_DIR": str(folder), "PYTHONUNBUFFERED": "1"}
+        environment = os.environ | {"XDG_RUNTIME_DIR": str(folder)}
         words = [sys.executable, "-m", "aiomos.cli", "run", str(app), *map(str, args)]
         with self._out.open("wb") as out, self._err.open("wb") as err, space.entered():
             self.process = subprocess.Popen(
@@ -280,15 +280,26 @@ class Run:
         return until(done, lambda: self)[0]
 
     def report(self) -> dict[str, Any]:
-        """What `aiomos stats --json` shows of it."""
-        shown = subprocess.run(
+        """What it tells of itself."""
+        data = b""
+        with socket.socket(socket.AF_UNIX) as asked:
+            asked.settimeout(PATIENCE)
+            asked.connect(str(self.folder / "aiomos" / f"{self.process.pid}.sock"))
+            while piece := asked.recv(1 << 16):
+                data += piece
+        found: dict[str, Any] = json.loads(data)
+        return found
+
+    def shown(self) -> dict[str, Any]:
+        """The same, as `aiomos stats --json` shows it."""
+        done = subprocess.run(
             [sys.executable, "-m", "aiomos.cli", "stats", "--json", str(self.process.pid)],
             env=os.environ | {"XDG_RUNTIME_DIR": str(self.folder)},
             capture_output=True,
             timeout=PATIENCE,
         )
-        assert shown.returncode == 0, shown.stderr
-        found: dict[str, Any] = json.loads(shown.stdout)
+        assert done.returncode == 0, done.stderr
+        found: dict[str, Any] = json.loads(done.stdout)
         return found
 
     def workers(self) -> list[WorkerStats]:
@@ -308,6 +319,15 @@ class Run:
             return second if quiet else None
 
         return self.until(settled)
+
+    def until_all_seen(self, wire: Wire, before: int) -> WorkerStats:
+        """The frames that the interface counts since then are those that were received."""
+
+        def all_seen() -> WorkerStats | None:
+            total = self.until_settled()
+            return total if total.received == wire.frames() - before else None
+
+        return self.until(all_seen)
 
     def send(self, number: int) -> None:
         """To the process that was started."""

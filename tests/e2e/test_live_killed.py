@@ -28,7 +28,7 @@ app = aiomos.App()
 async def lines(flow):
     async for line in flow.client.lines():
         tell(flow, line.decode().strip())
-    tell(flow, "end", reason=flow.close_reason.name, complete=flow.client.complete)
+    tell(flow, "end", reason=(await flow.closed()).name, complete=flow.client.complete)
 
 def tell(flow, line, **more):
     print(json.dumps({"pid": os.getpid(), "port": flow.client.port, "line": line,
@@ -88,13 +88,6 @@ def swallow(end):
     with end:
         while end.recv(65536):
             pass
-
-
-@pytest.fixture
-def talks(wire):
-    made = Talks(wire, TALKS)
-    yield made
-    made.close()
 
 
 class Told:
@@ -160,8 +153,9 @@ def test_worker_killed_its_successor_goes_on_and_the_other_one_notices_nothing(w
         run.until(lambda: len(Told(run).ends()) == TALKS)
         assert {row["reason"] for row in Told(run).ends()} == {"FIN"}
         total = run.until_settled()
-        assert total.counters["midstream"] == len(theirs)
         assert [worker.unaccounted for worker in run.workers()] == [0, 0]
+        assert run.shown()["restarts"] == 1
+        assert total.counters["midstream"] == len(theirs)
         assert total.dropped == 0
         assert run.end() == 0
     assert "was killed by SIGKILL; another one in 0.1 s" in run.err

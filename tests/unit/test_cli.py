@@ -451,6 +451,20 @@ def test_reader_of_an_apps_output_that_goes_away_ends_the_run_quietly(long_captu
     assert done.stderr == b""
 
 
+@pytest.mark.parametrize(("value", "expected"), [("1", b"begun\n"), ("", b"")])
+def test_output_is_by_lines_where_python_is_told_not_to_buffer(tmp_path, value, expected):
+    """What the app prints is there at once, though it does not flush; else when it ends."""
+    path = tmp_path / "app.py"
+    path.write_text(
+        "import os\nimport aiomos\napp = aiomos.App()\n@app.tcp()\nasync def handler(flow):\n"
+        "    print('begun')\n    os._exit(7)\n"
+    )
+    content = tape_of(whole(b"abc")).write(tmp_path / "p.pcap")
+    environment = {**os.environ, "PYTHONUNBUFFERED": value}
+    done = aiomos_command("run", path, "-r", content, env=environment)
+    assert (done.returncode, done.stdout) == (7, expected)
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_interrupt_in_the_middle_ends_with_the_summary(tmp_path, capture, number):
     """The capture comes through a pipe that stays open, so the run is in its middle."""

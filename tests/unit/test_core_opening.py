@@ -485,6 +485,7 @@ def test_closed_data_first_is_picked_up(driver, talk):
     assert log.start == (0, 0)
     assert log.half[CLIENT]["flags"] & 0x2 == 0
     assert log.client[1] == 40000
+    assert driver.counters()["midstream"] == 1
 
 
 def test_closed_ack_first_is_picked_up(driver, talk):
