@@ -8,8 +8,8 @@ import threading
 
 import attrs
 
+from aiomos._control import told
 from aiomos._launch import Launch, Place
-from aiomos._worker import instructions
 
 
 def test_worker_is_asked_for_more_at_once_the_rest_waits_for_its_channel():
@@ -20,7 +20,9 @@ def test_worker_is_asked_for_more_at_once_the_rest_waits_for_its_channel():
     ours, theirs = socket.socketpair()
     with ours, theirs:
         ours.sendall(json.dumps(first).encode() + b'\n{"kind": "stats", "id": 1}\n')
-        assert instructions(theirs) == (launch, place)
+        message = told(theirs)
+        assert Launch(**message["launch"]) == launch
+        assert Place(**message["place"]) == place
         assert theirs.recv(1000) == b'{"kind": "stats", "id": 1}\n'
 
 
@@ -30,6 +32,6 @@ def test_worker_is_told_in_pieces_it_reads_on():
         text = json.dumps({"launch": {"app": "a" * 300_000}, "place": {}}).encode() + b"\n"
         telling = threading.Thread(target=ours.sendall, args=(text,))
         telling.start()
-        launch, place = instructions(theirs)
+        message = told(theirs)
         telling.join()
-    assert (len(launch.app), place) == (300_000, Place())
+    assert len(message["launch"]["app"]) == 300_000
