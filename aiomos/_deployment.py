@@ -2,7 +2,8 @@
 
 Of files every worker reads all and takes its own flows. A kernel interface gives each worker a
 socket of one fanout group, by the hash that is everybody's (aiomos.rss); frames that meet the
-wrong worker all the same (fragments, what is in a tunnel) go to the right one by a ring.
+wrong worker all the same (fragments, what is in a tunnel) go to the right one by a ring. DPDK ports
+are the supervisor's where memory can be shared (_dpdkports.py), and the distributor's where not.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import attrs
 
+from aiomos._dpdkports import SharedPorts, shared_ports, why_apart
 from aiomos._engine.errors import ConfigError
 from aiomos._engine.filters import FrameFilter
 from aiomos._launch import MOST_WORKERS, Launch, Place
@@ -67,17 +69,22 @@ def _deploy(launch: Launch, places: list[Place], stack: contextlib.ExitStack) ->
     if not launch.live or (count == 1 and (launch.dpdk or launch.exclusive)):
         places = [attrs.evolve(place, opens=launch.live) for place in places]
         return Supervisor(launch, places, lambda number: 0)
-    why = why_distributor(launch) if count > 1 else None
+    apart = why_apart(launch, count) if launch.dpdk else None
+    shared: SharedPorts | None = None
+    if launch.dpdk and not apart:
+        shared = stack.enter_context(shared_ports(launch, count))
+    why = why_distributor(launch, shared) if count > 1 else None
     group: InterfaceGroup | None = None
     if not (launch.dpdk or launch.exclusive):
         group = stack.enter_context(_group(launch, 1 if why else count))
     pairs = [*itertools.permutations(range(count), 2)]
     rings = _rings(stack, pairs, HAND_OVER)
-    if why:
+    if why and shared is None:
         rings |= _rings(stack, [(count, to) for to in range(count)], launch.buffer or DISTRIBUTED)
-        log.warning("frames go through a process of their own: %s", why)
-        places = [*places, attrs.evolve(places[0], number=count, opens=group is None)]
-    places = [_endowed(place, rings) for place in places]
+    if why:
+        places = [*places, attrs.evolve(places[0], number=count, opens=not (group or shared))]
+    places = [_endowed(place, rings, shared) for place in places]
+    _tell(launch, why, apart)
     if group is not None:
         of = places[-1:] if why else places
         for index, place in enumerate(of):
@@ -88,15 +95,28 @@ def _deploy(launch: Launch, places: list[Place], stack: contextlib.ExitStack) ->
         found = sum(ring.stats().taken for (_, to), ring in rings.items() if to == number)
         if group is not None and not (why and number < count):
             found += group.stats()[0 if why else number].frames
-        return found
+        return found + (shared.taken(number) if shared else 0)
 
-    return Supervisor(launch, places, taken, distributed=bool(why))
+    return Supervisor(launch, places, taken, distributed=bool(why), shared=shared)
 
 
-def why_distributor(launch: Launch) -> str | None:
+def _tell(launch: Launch, why: str | None, apart: str | None) -> None:
+    """Which way the frames go, and why (docs/dpdk.md)."""
+    if apart:
+        log.warning("frames are copied by a process of their own: %s", apart)
+    elif why:
+        how = ", without being copied" if launch.dpdk else ""
+        log.warning("frames go through a process of their own%s: %s", how, why)
+    elif launch.dpdk:
+        log.warning("each worker reads queues of its own: their hash is symmetric and known")
+
+
+def why_distributor(launch: Launch, shared: SharedPorts | None = None) -> str | None:
     """Why the hash of the device cannot share out the flows; None: it can (semantics.md 11)."""
+    if shared is not None:
+        return shared.why_fan
     if launch.dpdk:
-        return "no symmetric hash is set up in the DPDK device for processes of their own"
+        return "DPDK's memory is not shared"
     if launch.exclusive:
         return "the queues of AF_XDP have a hash that nobody knows"
     if launch.engine.get("tunnel_in_key"):
@@ -104,11 +124,13 @@ def why_distributor(launch: Launch) -> str | None:
     return None
 
 
-def _endowed(place: Place, rings: Rings) -> Place:
-    """A place with its ends of the rings."""
+def _endowed(place: Place, rings: Rings, shared: SharedPorts | None) -> Place:
+    """A place with its ends of the rings, and its way to the ports."""
     number = place.number
     return attrs.evolve(
         place,
+        primary=shared.prefix if shared else "",
+        fan=bool(shared and shared.fan),
         inbox=tuple(_ends(ring) for (_, to), ring in rings.items() if to == number),
         outbox=tuple((to, *_ends(ring)) for (by, to), ring in rings.items() if by == number),
     )

@@ -12,11 +12,13 @@ import os
 import signal
 import socket
 import sys
+from collections.abc import Callable
 
 import attrs
 
 from aiomos._control import Channel, Message, refuse, told
-from aiomos._engine.distributor import Distributor
+from aiomos._dpdkplace import attached_fan
+from aiomos._engine.distributor import Distributor, FanDistributor
 from aiomos._engine.errors import AiomosError
 from aiomos._engine.options import check_options
 from aiomos._launch import Launch, Place
@@ -26,30 +28,38 @@ from aiomos._summary import Summary
 
 log = logging.getLogger("aiomos")
 
-IDLE_POLL = 0.001  # seconds between looks at a source without a descriptor
+IDLE_POLL = 0.002  # seconds between looks at a source without a descriptor
 LAST_WORDS = 2.0  # seconds for a last message to be taken
 
 
 class Distributing:
     """Moves frames on the running loop until the source ends or somebody says stop."""
 
-    def __init__(self, distributor: Distributor, end: socket.socket, number: int) -> None:
+    def __init__(
+        self,
+        distributor: Distributor,
+        end: socket.socket,
+        number: int,
+        recover: Callable[[int], object] | None = None,
+    ) -> None:
         self.distributor = distributor
         self.number = number
+        self.recover = recover  # takes back what a dead worker held
         self.loop = asyncio.get_running_loop()
         self.over = asyncio.Event()
         self.channel = Channel(end, self.loop, self._heard, self.over.set)
         self._fd = distributor.source.fileno()
         self._handle: asyncio.Handle | None = None
 
-    async def run(self) -> None:
-        """From the word "go", when there are workers, until the end."""
+    async def run(self) -> int:
+        """From the word "go", when there are workers, until the end; the exit status."""
         self.channel.send("ready", pid=os.getpid())
         await self.over.wait()
         if self._fd >= 0:
             self.loop.remove_reader(self._fd)
         if self._handle is not None:
             self._handle.cancel()
+        return self.say_goodbye()
 
     def _look(self) -> None:
         """One burst; then at once another, or none until something comes."""
@@ -71,6 +81,10 @@ class Distributing:
             if self._fd >= 0:
                 self.loop.add_reader(self._fd, self._look)
             self._look()
+        elif message["kind"] == "recover":
+            assert self.recover is not None
+            self.recover(message["worker"])
+            self.channel.send("recovered", worker=message["worker"])
         elif message["kind"] == "stats":
             self.channel.send("stats", id=message["id"], stats=attrs.asdict(self.stats()))
 
@@ -103,10 +117,12 @@ async def distribute(end: socket.socket, launch: Launch, place: Place) -> int:
     with opened_place(launch, place) as source:
         decode = {k: v for k, v in launch.engine.items() if k == "decode"}
         decoders = check_options(decode)["decode"]
-        rings = attach_rings(place)
-        serving = Distributing(Distributor(source, rings, decoders), end, place.number)
-        await serving.run()
-        return serving.say_goodbye()
+        if not place.fan:
+            copying = Distributor(source, attach_rings(place), decoders)
+            return await Distributing(copying, end, place.number).run()
+        with attached_fan() as fan:
+            handing = FanDistributor(source, fan, place.count, decoders)
+            return await Distributing(handing, end, place.number, fan.recover).run()
 
 
 def main() -> None:

@@ -16,6 +16,10 @@ def _tuples(value: Any) -> Any:
 
 #: What there may be of workers: entries of the table from hash to worker.
 MOST_WORKERS = 128
+#: Processes that can share the memory of DPDK, which gives each a number.
+MOST_LCORES = 128
+#: Name of the rings from a distributor to the workers, in that memory.
+FAN = "workers"
 
 
 @attrs.frozen(kw_only=True)
@@ -76,6 +80,8 @@ class Place:
         packet: a packet socket and the memory in which its position is kept.
         inbox: rings that others hand frames over by: memory and bell of each.
         outbox: rings to the others: number of the worker, memory and bell.
+        primary: file prefix of the DPDK whose ports the supervisor owns; empty: it owns none.
+        fan: a distributor reads those, and hands frames over without copying them.
     """
 
     number: int = 0
@@ -85,6 +91,13 @@ class Place:
     packet: tuple[int, int] | None = attrs.field(default=None, converter=_tuples)
     inbox: tuple[tuple[int, int], ...] = attrs.field(default=(), converter=_tuples)
     outbox: tuple[tuple[int, int, int], ...] = attrs.field(default=(), converter=_tuples)
+    primary: str = ""
+    fan: bool = False
+
+    @property
+    def distributes(self) -> bool:
+        """It is the distributor's."""
+        return self.number == self.count
 
     @property
     def descriptors(self) -> tuple[int, ...]:

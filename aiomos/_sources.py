@@ -78,15 +78,27 @@ def opened_place(launch: Launch, place: Place) -> Iterator[Source]:
         with opened(launch) as source:
             yield source
         return
-    from aiomos._engine import interface, rings
+    from aiomos._engine import rings
 
-    parts: list[Source] = []
+    with contextlib.ExitStack() as stack:
+        parts = _own_parts(launch, place, stack)
+        parts += [rings.ring_source(rings.Ring.attach(*ring)) for ring in place.inbox]
+        with parts[0] if len(parts) == 1 else rings.join_sources(parts) as source:
+            yield source
+
+
+def _own_parts(launch: Launch, place: Place, stack: contextlib.ExitStack) -> list[Source]:
+    """What comes to a place not from other processes, if anything does."""
+    if place.primary:
+        from aiomos._dpdkplace import attached
+
+        own = attached(launch, place, stack)
+        return [own if place.distributes else with_pump(own, launch)]
     if place.packet is not None:
-        own = interface.attach_interface(*place.packet, name=launch.name)
-        parts.append(with_pump(own, launch))
-    parts += [rings.ring_source(rings.Ring.attach(*ring)) for ring in place.inbox]
-    with parts[0] if len(parts) == 1 else rings.join_sources(parts) as source:
-        yield source
+        from aiomos._engine.interface import attach_interface
+
+        return [with_pump(attach_interface(*place.packet, name=launch.name), launch)]
+    return []
 
 
 def attach_rings(place: Place) -> list[Ring]:

@@ -10,236 +10,26 @@ import asyncio
 import contextlib
 import logging
 import signal
-import socket
-import sys
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from aiomos._control import Channel, Message
 from aiomos._launch import Launch, Place
 from aiomos._linkwatch import link_reported
-from aiomos._metrics import WorkerStats, sum_of
+from aiomos._metrics import WorkerStats
 from aiomos._statsocket import Report, answering
 from aiomos._statsview import report_of
 from aiomos._summary import Summary
+from aiomos._workerprocess import WorkerProcess, why_ended
+
+if TYPE_CHECKING:
+    from aiomos._dpdkports import SharedPorts
 
 log = logging.getLogger("aiomos")
 
-#: Seconds before a worker that ended is started again: at first, and at the most.
-BACK_OFF, BACK_OFF_MOST = 0.1, 10.0
-#: A worker that lived for so many seconds begins with the first again.
-STEADY = 5.0
 #: Seconds between questions for statistics.
 LISTEN = 1.0
-#: Seconds that a worker has for an answer.
-ANSWER = 1.0
-
-
-class WorkerProcess:
-    """One place, and the process that stands there now.
-
-    Attributes:
-        place: the same for all processes that follow each other.
-        pid: of the process; None while there is none.
-        ready: the app is being served.
-        restarts: processes that ended and were followed by another.
-        summary: what the last one came to, once it has said so.
-        stats: of the last one, as it last said.
-    """
-
-    def __init__(
-        self,
-        launch: Launch,
-        place: Place,
-        taken: Callable[[int], int],
-        module: str = "aiomos._worker",
-    ) -> None:
-        self.module = module
-        self.launch = launch
-        self.place = place
-        self.name = f"worker {place.number}"
-        self._taken = taken
-        self.pid: int | None = None
-        self.ready = asyncio.Event()
-        self.restarts = 0
-        self.summary: Summary | None = None
-        self.stats = WorkerStats(number=place.number)
-        self._past = WorkerStats(number=place.number)  # of those before it
-        self.failure: str | None = None  # why it did not begin
-        self._serving = False  # the present process has begun
-        self._channel: Channel | None = None
-        self._answers: dict[int, asyncio.Future[WorkerStats]] = {}
-        self._asked = 0
-        self._stopping = False
-        self._going = False
-        self._process: asyncio.subprocess.Process | None = None
-
-    def __str__(self) -> str:
-        return self.name
-
-    # ---- its life ----------------------------------------------------------------------------
-
-    async def live(self) -> int:
-        """One process after the other, until one has done its work; its exit status."""
-        delay = BACK_OFF
-        loop = asyncio.get_running_loop()
-        while True:
-            began = loop.time()
-            status = await self._one()
-            if status == 0 or self._stopping or not self._may_start_again():
-                return status
-            if loop.time() - began >= STEADY:
-                delay = BACK_OFF
-            self.restarts += 1
-            self._bury()
-            log.warning("%s %s; another one in %g s", self, _why(status), delay)
-            await asyncio.sleep(delay)
-            delay = min(2 * delay, BACK_OFF_MOST)
-            if self._stopping:
-                return 0
-
-    def _may_start_again(self) -> bool:
-        """Not if it never began, nor in the middle of a file, whose flows nobody can go on with,
-        nor where there is nothing to read any more."""
-        begun = self.ready.is_set() and self.failure is None
-        return self.launch.live and begun and not self.source_failed
-
-    @property
-    def source_failed(self) -> bool:
-        """The source ended with an error: its interface is gone."""
-        return self.summary is not None and self.summary.failed
-
-    async def _one(self) -> int:
-        """A process from its start to its end; its exit status, less than 0: killed by a signal."""
-        loop = asyncio.get_running_loop()
-        ours, theirs = socket.socketpair()
-        self.failure = None
-        self._serving = False
-        with theirs:
-            self._process = process = await asyncio.create_subprocess_exec(
-                sys.executable,
-                *("-m", self.module, str(theirs.fileno())),
-                stdin=asyncio.subprocess.DEVNULL,
-                pass_fds=(theirs.fileno(), *self.place.descriptors),
-            )
-        gone = loop.create_future()
-        self._channel = channel = Channel(ours, loop, self._heard, lambda: gone.set_result(None))
-        self.pid = process.pid
-        channel.send("serve", launch=attrs.asdict(self.launch), place=attrs.asdict(self.place))
-        try:
-            status = await process.wait()
-            await gone  # its last words have been heard
-        finally:
-            channel.close()
-            self.pid = None
-            self._forget_questions()
-            if process.returncode is None:
-                process.kill()
-                await process.wait()
-        return status
-
-    def stop(self) -> None:
-        """It ends in order, or is killed when its time to drain is over."""
-        if self._stopping:
-            return
-        self._stopping = True
-        if self._channel is not None:
-            self._channel.send("stop")
-        asyncio.get_running_loop().call_later(self.launch.drain, self.kill)
-
-    def kill(self) -> None:
-        """At once."""
-        self._stopping = True
-        if self._process is not None and self._process.returncode is None:
-            self._process.kill()
-
-    def go(self) -> None:
-        """All others are there; this one, and those that follow it, may begin."""
-        self._going = True
-        if self._channel is not None:
-            self._channel.send("go")
-
-    def finish(self) -> None:
-        """No more frames will come: it ends when it has taken those there are."""
-        if self._channel is not None:
-            self._channel.send("finish")
-
-    def reload(self) -> None:
-        """New flows are on new code."""
-        if self._channel is not None:
-            self._channel.send("reload")
-
-    # ---- what it says --------------------------------------------------------------------------
-
-    def _heard(self, message: Message) -> None:
-        kind = message["kind"]
-        if kind == "ready":
-            self._serving = True
-            self.ready.set()
-            if self._going:
-                self.go()
-            if self._stopping and self._channel is not None:
-                self._channel.send("stop")
-        elif kind == "failed":
-            self.failure = message["message"]
-        elif kind == "stats":
-            self._answered(message["id"], WorkerStats(**message["stats"]))
-        elif kind == "done":
-            self.summary = Summary(**message["summary"])
-            self.stats = WorkerStats(**message["stats"])
-
-    def _answered(self, number: int, stats: WorkerStats) -> None:
-        self.stats = stats
-        answer = self._answers.pop(number, None)
-        if answer is not None and not answer.done():
-            answer.set_result(stats)
-
-    def _forget_questions(self) -> None:
-        for answer in self._answers.values():
-            answer.cancel()
-        self._answers.clear()
-
-    def _bury(self) -> None:
-        """What a process that was killed has counted, and what it had taken besides."""
-        dead = attrs.evolve(self.stats, waiting=0, flows=0, handlers=0)
-        taken = self._taken(self.place.number) - _frames(self._past)
-        lost = max(taken - _frames(dead), 0) + self.stats.waiting
-        more = WorkerStats(received=lost - self.stats.waiting, lost=lost)
-        self._past = attrs.evolve(sum_of([self._past, dead, more]), number=self.place.number)
-        self.stats = WorkerStats(number=self.place.number)
-
-    async def ask_stats(self) -> WorkerStats:
-        """Statistics of this place: of all processes that stood there."""
-        latest = await self._ask_process()
-        number, pid = self.place.number, self.pid or 0
-        return attrs.evolve(sum_of([self._past, latest]), number=number, pid=pid)
-
-    async def _ask_process(self) -> WorkerStats:
-        """Those of the present one; the last known where it does not answer."""
-        if self._channel is None or self.pid is None or not self._serving:
-            return self.stats
-        self._asked += 1
-        self._answers[self._asked] = answer = asyncio.get_running_loop().create_future()
-        self._channel.send("stats", id=self._asked)
-        with contextlib.suppress(TimeoutError, asyncio.CancelledError):
-            async with asyncio.timeout(ANSWER):
-                await answer
-        return self.stats
-
-
-def _frames(stats: WorkerStats) -> int:
-    """Frames that were taken from the source."""
-    return stats.received - stats.dropped
-
-
-def _why(status: int) -> str:
-    if status >= 0:
-        return f"ended with status {status}"
-    with contextlib.suppress(ValueError):
-        return f"was killed by {signal.Signals(-status).name}"
-    return f"was killed by signal {-status}"
 
 
 class Supervisor:
@@ -250,6 +40,7 @@ class Supervisor:
         places: where each of them stands.
         taken: how many frames the processes at a place have taken, by what outlives them.
         distributed: the last place is the distributor's.
+        shared: the DPDK ports that the processes read, if they are this process's.
     """
 
     def __init__(
@@ -258,9 +49,11 @@ class Supervisor:
         places: list[Place],
         taken: Callable[[int], int],
         distributed: bool = False,
+        shared: SharedPorts | None = None,
     ) -> None:
         self.launch = launch
-        self.processes = [WorkerProcess(launch, place, taken) for place in places]
+        self.shared = shared
+        self.processes = [WorkerProcess(launch, place, taken, self._recover) for place in places]
         self.workers = self.processes
         self.distributor: WorkerProcess | None = None
         self.on_ready: Callable[[], None] | None = None  # called when all serve
@@ -336,8 +129,20 @@ class Supervisor:
                 log.error("%s", worker.failure)
                 return 2
             if status != 0 and not worker._stopping and not worker.source_failed:
-                log.error("%s %s: what its flows had to say is lost", worker, _why(status))
+                log.error("%s %s: what its flows had to say is lost", worker, why_ended(status))
         return 1 if any(statuses) else 0
+
+    async def _recover(self, dead: WorkerProcess) -> None:
+        """What a process held of the shared ports goes back before another takes its place."""
+        if self.shared is None:
+            return
+        number = dead.place.number
+        if self.distributor is None or dead is self.distributor:
+            self.shared.recover_reader(number)
+            return
+        self.shared.bury_worker(number)
+        if not await self.distributor.take_back(number):
+            self.shared.recover_worker(number)
 
     # ---- signals -------------------------------------------------------------------------------
 

@@ -116,6 +116,15 @@ uint32_t aio_dpdk_port_in_use(struct aio_dpdk_port *port, uint16_t queue);
 /* Returns to its pool what a dead process held that read this queue. Their number. The
  * process must be gone and no other may have taken its place yet. */
 int aio_dpdk_port_recover(struct aio_dpdk_port *port, uint16_t queue, char *message);
+/* Frames that all who read a queue so far have taken from it. queue: one of the port's. */
+uint64_t aio_dpdk_port_taken(struct aio_dpdk_port *port, uint16_t queue);
+/* Frames dropped before anybody could take them. A device counts them for all queues
+ * together: queue 0 tells. What found no mbuf is lost with a virtual device, and counted as
+ * missed besides by others. */
+uint64_t aio_dpdk_port_dropped(struct aio_dpdk_port *port, uint16_t queue);
+/* The reader of a queue is gone: its successor's statistics begin with what is dropped from
+ * now on. */
+void aio_dpdk_port_settle(struct aio_dpdk_port *port, uint16_t queue);
 
 /* Extended statistics: the number there are (whatever max is), or negative. */
 int aio_dpdk_port_xstats(struct aio_dpdk_port *port, char (*names)[AIO_DPDK_NAME],
@@ -157,7 +166,17 @@ int aio_dpdk_ring_push(struct aio_dpdk_fan *fan, unsigned worker, struct aio_sou
 unsigned aio_dpdk_fan_drain(struct aio_dpdk_fan *fan);
 /* Frames that wait for a worker. */
 unsigned aio_dpdk_fan_waiting(struct aio_dpdk_fan *fan, unsigned worker);
-/* Frees what a dead worker held; what waits for it stays. Only for who pushes. */
+/* Frames that every worker's ring has room for. */
+unsigned aio_dpdk_fan_room(struct aio_dpdk_fan *fan);
+/* Counts frames that a worker's ring had no room for and that were given up: its statistics
+ * tell of them. */
+void aio_dpdk_fan_drop(struct aio_dpdk_fan *fan, unsigned worker, unsigned n);
+/* Frames that all processes at a worker's place have taken so far. */
+uint64_t aio_dpdk_fan_taken(struct aio_dpdk_fan *fan, unsigned worker);
+/* As aio_dpdk_port_settle(), for a worker. */
+void aio_dpdk_fan_settle(struct aio_dpdk_fan *fan, unsigned worker);
+/* Frees what a dead worker held; what waits for it stays. Only for who pushes, or when
+ * nobody does. */
 int aio_dpdk_fan_recover(struct aio_dpdk_fan *fan, unsigned worker, char *message);
 /* The creator frees the rings and what is in them; for others just the handle. */
 void aio_dpdk_fan_close(struct aio_dpdk_fan *fan);

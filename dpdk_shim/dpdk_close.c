@@ -215,6 +215,26 @@ int aio_dpdk_port_attach(struct aio_dpdk_port **out, const char *name, char *mes
     return AIO_OK;
 }
 
+uint64_t aio_dpdk_port_taken(struct aio_dpdk_port *port, uint16_t queue)
+{
+    return aio_tally_get(&port->state->tallies[queue].taken);
+}
+
+uint64_t aio_dpdk_port_dropped(struct aio_dpdk_port *port, uint16_t queue)
+{
+    uint64_t n = aio_tally_get(&port->state->tallies[queue].dropped);
+    struct aio_dpdk_port_counters now;
+
+    if (queue == 0 && aio_dpdk_port_counters(port, &now) == 0)
+        n += now.missed + (port->state->is_virtual ? now.no_memory : 0);
+    return n;
+}
+
+void aio_dpdk_port_settle(struct aio_dpdk_port *port, uint16_t queue)
+{
+    atomic_store(&port->state->tallies[queue].settled, aio_dpdk_port_dropped(port, queue));
+}
+
 int aio_dpdk_port_recover(struct aio_dpdk_port *port, uint16_t queue, char *message)
 {
     struct aio_port_shared *state = port->state;

@@ -199,6 +199,39 @@ unsigned aio_dpdk_fan_waiting(struct aio_dpdk_fan *fan, unsigned worker)
     return worker < fan->state->workers ? rte_ring_count(fan->state->out[worker]) : 0;
 }
 
+unsigned aio_dpdk_fan_room(struct aio_dpdk_fan *fan)
+{
+    unsigned least = fan->state->size;
+
+    for (unsigned w = 0; w < fan->state->workers; w++)
+        least = RTE_MIN(least, rte_ring_free_count(fan->state->out[w]));
+    return least;
+}
+
+/* ---- counting --------------------------------------------------------------------------------- */
+
+void aio_dpdk_fan_drop(struct aio_dpdk_fan *fan, unsigned worker, unsigned n)
+{
+    if (worker < fan->state->workers)
+        aio_tally_add(&fan->state->tallies[worker].dropped, n);
+}
+
+uint64_t aio_dpdk_fan_taken(struct aio_dpdk_fan *fan, unsigned worker)
+{
+    return worker < fan->state->workers ? aio_tally_get(&fan->state->tallies[worker].taken)
+                                        : 0;
+}
+
+void aio_dpdk_fan_settle(struct aio_dpdk_fan *fan, unsigned worker)
+{
+    struct aio_tally *tally;
+
+    if (worker >= fan->state->workers)
+        return;
+    tally = &fan->state->tallies[worker];
+    atomic_store(&tally->settled, aio_tally_get(&tally->dropped));
+}
+
 /* ---- after a death ---------------------------------------------------------------------------- */
 
 static void flip_waiting(const struct rte_ring *ring)

@@ -11,6 +11,7 @@ struct aio_fan_shared {
     unsigned size;                              /* frames on the way to one worker */
     struct rte_ring *out[AIO_FAN_WORKERS_MAX];  /* receiver to worker */
     struct rte_ring *back[AIO_FAN_WORKERS_MAX]; /* worker to receiver */
+    struct aio_tally tallies[AIO_FAN_WORKERS_MAX];
 };
 
 struct aio_fan_shared *aio_fan_find(const char *name, const struct rte_memzone **zone,

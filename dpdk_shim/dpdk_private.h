@@ -5,11 +5,14 @@
 #include "base.h"
 #include "dpdk.h"
 
+#include <rte_common.h>
 #include <rte_ethdev.h>
 #include <rte_mbuf.h>
 #include <rte_mbuf_dyn.h>
 #include <rte_mempool.h>
 #include <rte_ring.h>
+
+#include <stdatomic.h>
 
 /* ---- who holds an mbuf (dpdk_pool.c) --------------------------------------------------
  * A field in the mbuf itself, in the cache line that freeing it reads anyway: so holds of
@@ -103,7 +106,36 @@ enum aio_clock {
 
 #define AIO_RSS_KEY_MAX 64
 
-/* Lies in a memzone, so that secondaries find it; written by the primary alone. */
+/* What outlives whoever reads a queue, or a ring to a worker: each in a cache line of its
+ * own, since others count beside it. */
+struct aio_tally {
+    _Alignas(
+        RTE_CACHE_LINE_SIZE) _Atomic uint64_t taken; /* frames, by all readers so far */
+    _Atomic uint64_t dropped;                        /* before they were a reader's */
+    _Atomic uint64_t settled; /* of the dropped: those before the present reader */
+};
+
+static inline uint64_t aio_tally_get(const _Atomic uint64_t *counter)
+{
+    return atomic_load_explicit(counter, memory_order_relaxed);
+}
+
+/* Each counter has one writer at a time, so it needs no locked instruction. */
+static inline void aio_tally_add(_Atomic uint64_t *counter, uint64_t n)
+{
+    atomic_store_explicit(counter, aio_tally_get(counter) + n, memory_order_relaxed);
+}
+
+/* What the present reader tells of so many drops in all. */
+static inline uint64_t aio_tally_unsettled(const struct aio_tally *tally, uint64_t dropped)
+{
+    uint64_t settled = aio_tally_get(&tally->settled);
+
+    return dropped > settled ? dropped - settled : 0;
+}
+
+/* Lies in a memzone, so that secondaries find it; written by the primary alone, but for
+ * the tallies. */
 struct aio_port_shared {
     struct aio_dpdk_port_info info;
     struct rte_mempool *pools[RTE_MAX_QUEUES_PER_PORT];
@@ -113,6 +145,7 @@ struct aio_port_shared {
     uint8_t keeps; /* the driver never gives back what it had: only marks are counted */
     uint8_t is_virtual;
     uint8_t rss_key[AIO_RSS_KEY_MAX]; /* drivers look at it again later */
+    struct aio_tally tallies[RTE_MAX_QUEUES_PER_PORT];
 };
 
 struct aio_dpdk_port {

@@ -14,6 +14,8 @@
 
 #include <string.h>
 
+#define AIO_RSS_TABLE 128 /* entries of the table of workers (aiomos/rss.py) */
+
 #define WANTED                                                                             \
     (RTE_ETH_RSS_IPV4 | RTE_ETH_RSS_FRAG_IPV4 | RTE_ETH_RSS_NONFRAG_IPV4_TCP |             \
      RTE_ETH_RSS_NONFRAG_IPV4_UDP | RTE_ETH_RSS_NONFRAG_IPV4_OTHER | RTE_ETH_RSS_IPV6 |    \
@@ -104,6 +106,7 @@ static bool use_symmetric_function(uint16_t port, const struct rte_eth_dev_info 
 
 /* ---- the table, and what became of it all ----------------------------------------------------- */
 
+/* A larger table repeats the one that software knows, so that queue and worker agree. */
 static bool spread_table(uint16_t port, uint16_t size, uint16_t queues)
 {
     struct rte_eth_rss_reta_entry64
@@ -116,7 +119,7 @@ static bool spread_table(uint16_t port, uint16_t size, uint16_t queues)
         table[i / RTE_ETH_RETA_GROUP_SIZE].mask |= UINT64_C(1)
                                                    << i % RTE_ETH_RETA_GROUP_SIZE;
         table[i / RTE_ETH_RETA_GROUP_SIZE].reta[i % RTE_ETH_RETA_GROUP_SIZE] =
-            (uint16_t)(i % queues);
+            (uint16_t)(i % AIO_RSS_TABLE % queues);
     }
     return rte_eth_dev_rss_reta_update(port, table, size) == 0;
 }

@@ -8,7 +8,8 @@
 struct aio_queue {
     struct aio_dpdk_port *port;
     struct rte_mempool *pool;
-    uint64_t no_memory; /* of the device's counters, when last looked at */
+    struct aio_tally *tally; /* in shared memory */
+    uint64_t no_memory;      /* of the device's counters, when last looked at */
     uint16_t queue;
     uint16_t index; /* among the source's queues */
     bool ends;      /* reads a capture file */
@@ -26,7 +27,6 @@ struct aio_dpdk_source {
     struct aio_source_stats stats;
     uint64_t held;   /* mbufs handed out and not released */
     uint64_t budget; /* of them, before holds are refused */
-    uint64_t lost;   /* received, but no mbuf to copy them to, or a foreign chain */
     unsigned n_queues;
     unsigned turn;       /* the queue to begin with next */
     int result;          /* the end, once reached */

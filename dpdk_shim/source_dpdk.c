@@ -53,7 +53,8 @@ static bool hand_out(struct aio_dpdk_source *s, const struct aio_queue *queue,
     mbuf = own(queue, mbuf);
     if (unlikely(!mbuf || !aio_mbuf_to_frame(mbuf, out))) {
         rte_pktmbuf_free(mbuf);
-        s->lost++;
+        /* no mbuf to copy it to, or a foreign chain */
+        aio_tally_add(&queue->tally->dropped, 1);
         return false;
     }
     mark = aio_mark_of(mbuf);
@@ -147,6 +148,8 @@ static unsigned burst_queue(struct aio_dpdk_source *s, struct aio_queue *queue,
     }
     if (n == 0 && queue->ends)
         judge_silence(queue);
+    if (n)
+        aio_tally_add(&queue->tally->taken, n);
     return n;
 }
 
@@ -260,23 +263,16 @@ static int join_descriptors(const struct aio_dpdk_source *s)
     return joined;
 }
 
-/* A device counts what it drops for all queues together: the source of queue 0 tells. What
- * found no mbuf is lost with a virtual device, and counted as missed besides by others. */
 static void dpdk_stats(struct aio_source *src, struct aio_source_stats *out)
 {
     struct aio_dpdk_source *s = (struct aio_dpdk_source *)src;
-    struct aio_dpdk_port_counters now;
 
     *out = s->stats;
-    out->dropped_nic = s->lost;
     for (unsigned i = 0; i < s->n_queues; i++) {
         const struct aio_queue *queue = &s->queues[i];
+        uint64_t dropped = aio_dpdk_port_dropped(queue->port, queue->queue);
 
-        if (queue->queue != 0 || aio_dpdk_port_counters(queue->port, &now) < 0)
-            continue;
-        out->dropped_nic += now.missed;
-        if (queue->port->state->is_virtual)
-            out->dropped_nic += now.no_memory;
+        out->dropped_nic += aio_tally_unsettled(queue->tally, dropped);
     }
 }
 
@@ -375,6 +371,7 @@ int aio_queue_open(struct aio_queue *queue, const struct aio_dpdk_queue *what,
         return aio_dpdk_fail(message, AIO_EINVAL, "queue %u of %s has a source already",
                              what->queue, state->info.name);
     queue->pool = state->pools[what->queue];
+    queue->tally = &what->port->state->tallies[what->queue];
     if (state->clock == AIO_CLOCK_DEVICE &&
         !aio_clock_start(&queue->dev_clock, what->port->id))
         queue->clock = AIO_CLOCK_HOST;

@@ -7,6 +7,7 @@ struct fan_source {
     struct aio_source pub;
     struct aio_source_stats stats;
     struct rte_ring *out, *back;
+    struct aio_tally *tally;
     uint64_t held;   /* mbufs */
     uint64_t budget; /* of them, before holds are refused */
     bool sends;
@@ -29,6 +30,8 @@ static int fan_burst(struct aio_source *src, struct aio_frame *out, unsigned max
         s->held += mbufs[i]->nb_segs;
         s->stats.bytes += out[i].cap_len;
     }
+    if (n)
+        aio_tally_add(&s->tally->taken, n);
     s->stats.frames += n;
     s->stats.outstanding += n;
     return (int)n;
@@ -97,7 +100,11 @@ static int fan_descriptor(struct aio_source *src)
 
 static void fan_stats(struct aio_source *src, struct aio_source_stats *out)
 {
-    *out = ((struct fan_source *)src)->stats;
+    const struct fan_source *s = (const struct fan_source *)src;
+
+    *out = s->stats;
+    out->queued = rte_ring_count(s->out);
+    out->dropped_ring = aio_tally_unsettled(s->tally, aio_tally_get(&s->tally->dropped));
 }
 
 /* What is held still stays marked with this worker, and is freed by aio_dpdk_fan_recover(),
@@ -155,6 +162,7 @@ int aio_dpdk_fan_source(struct aio_source **out, const char *name, unsigned work
     }
     s->out = state->out[worker];
     s->back = state->back[worker];
+    s->tally = &state->tallies[worker];
     s->budget = state->size;
     s->pub.ops = &fan_ops;
     s->pub.caps = AIO_CAP_LIVE | AIO_CAP_RETAIN_FREE | (tx ? AIO_CAP_TRANSMIT : 0);

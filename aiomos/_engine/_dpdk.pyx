@@ -269,6 +269,18 @@ cdef class Port:
         cdef char message[dpdk.AIO_DPDK_MESSAGE]
         return _check(dpdk.aio_dpdk_port_recover(self.open_port(), queue, message), message)
 
+    def taken(self, uint16_t queue) -> int:
+        """Frames that all who read a queue so far have taken from it."""
+        if queue >= self.info().rx_queues:
+            raise ConfigError(f"{self.name} has no queue {queue}")
+        return dpdk.aio_dpdk_port_taken(self.open_port(), queue)
+
+    def settle(self, uint16_t queue) -> None:
+        """The reader of a queue is gone: the next one's statistics count drops from now on."""
+        if queue >= self.info().rx_queues:
+            raise ConfigError(f"{self.name} has no queue {queue}")
+        dpdk.aio_dpdk_port_settle(self.open_port(), queue)
+
 
 cdef Port _adopt(dpdk.aio_dpdk_port *port, str name):
     cdef Port self = Port.__new__(Port)
@@ -398,6 +410,16 @@ cdef class Fan:
         return <uintptr_t>&dpdk.aio_dpdk_fan_drain
 
     @property
+    def drop_function(self) -> int:
+        """Address of ``aio_dpdk_fan_drop``."""
+        return <uintptr_t>&dpdk.aio_dpdk_fan_drop
+
+    @property
+    def room_function(self) -> int:
+        """Address of ``aio_dpdk_fan_room``."""
+        return <uintptr_t>&dpdk.aio_dpdk_fan_room
+
+    @property
     def handle(self) -> int:
         """Address of the ``struct aio_dpdk_fan`` that those functions take."""
         return <uintptr_t>self.open_fan()
@@ -426,6 +448,14 @@ cdef class Fan:
     def waiting(self, unsigned worker) -> int:
         """Frames on the way to a worker."""
         return dpdk.aio_dpdk_fan_waiting(self.open_fan(), worker)
+
+    def taken(self, unsigned worker) -> int:
+        """Frames that all processes at a worker's place have taken so far."""
+        return dpdk.aio_dpdk_fan_taken(self.open_fan(), worker)
+
+    def settle(self, unsigned worker) -> None:
+        """A worker is gone: its successor's statistics count drops from now on."""
+        dpdk.aio_dpdk_fan_settle(self.open_fan(), worker)
 
     def recover(self, unsigned worker) -> int:
         """Frees what a dead worker held, their number; what waits for it stays."""

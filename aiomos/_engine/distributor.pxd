@@ -3,13 +3,21 @@
 For devices whose own hash is unknown, one-sided, or blind to what is inside a tunnel
 (semantics.md 11). What cannot be told from one frame (fragments) goes by its addresses; the
 worker that puts a datagram together hands it on.
+
+Frames are copied into the workers' rings, or handed over as they are where DPDK's memory is shared.
 """
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
-from aiomos._engine.shim cimport aio_frame, aio_ring_writer
+from aiomos._engine.shim cimport aio_frame, aio_ring_writer, aio_source
 from aiomos._engine.source cimport Source
 from aiomos._engine.wire cimport Packet
 from aiomos._engine.workers cimport Workers
+
+# Functions of dpdk_shim/dpdk.h by address, so that this module does not link DPDK.
+ctypedef int (*fan_push_fn)(void *fan, unsigned worker, aio_source *source,
+                            const aio_frame *frames, unsigned n) noexcept nogil
+ctypedef void (*fan_drop_fn)(void *fan, unsigned worker, unsigned n) noexcept nogil
+ctypedef unsigned (*fan_fn)(void *fan) noexcept nogil
 
 
 cdef class Distributor:
@@ -21,5 +29,20 @@ cdef class Distributor:
     cdef uint32_t decoders
     cdef uint8_t *scratch
 
+    cdef int set_up(self, Source source, int count, object decoders) except -1
     cdef uint32_t owner_of(self, Packet *p, const aio_frame *frame) noexcept nogil
+    # Frames of the source to their workers; afterwards they are not this process's.
     cdef void give(self, const aio_frame *frames, int n) noexcept nogil
+    cdef bint has_room(self) noexcept nogil
+    cdef void rest(self) noexcept nogil   # nothing came
+
+
+cdef class FanDistributor(Distributor):
+    cdef object owner                     # of:
+    cdef void *fan
+    cdef fan_push_fn push
+    cdef fan_drop_fn drop
+    cdef fan_fn drain, room
+    cdef bint patient                     # the source waits for workers: nothing is dropped
+
+    cdef void hand(self, uint32_t worker, const aio_frame *frames, unsigned n) noexcept nogil

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from aiomos._engine._dpdk import Fan
 from aiomos._engine.rings import Ring
 from aiomos._engine.source import Source
 
@@ -12,3 +13,8 @@ class Distributor:
         self, source: Source, rings: Sequence[Ring], decoders: int | None = None
     ) -> None: ...
     def turn(self) -> int: ...
+
+class FanDistributor(Distributor):
+    def __init__(
+        self, source: Source, fan: Fan, workers: int, decoders: int | None = None
+    ) -> None: ...

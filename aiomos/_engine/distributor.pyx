@@ -1,4 +1,5 @@
 """Frames of one source to the workers whose flows they are of; see distributor.pxd."""
+from libc.stdint cimport uintptr_t
 from libc.stdlib cimport calloc, free, malloc
 
 from aiomos._engine.errors import ConfigError
@@ -6,7 +7,8 @@ from aiomos._engine.limits cimport SCRATCH_SIZE
 from aiomos._engine.rings cimport RingWriter
 from aiomos._engine.rss cimport RSS_TABLE
 from aiomos._engine.share cimport share_init, share_owner
-from aiomos._engine.shim cimport (AIO_BURST_MAX, aio_frame_copy, aio_ring_publish, aio_ring_push)
+from aiomos._engine.shim cimport (AIO_BURST_MAX, AIO_CAP_LIVE, aio_frame_copy, aio_ring_publish,
+                                  aio_ring_push)
 from aiomos._engine.walk cimport DECODE_ALL
 from aiomos._engine.wire cimport WIRE_NEED_LINEAR, wire_decode
 
@@ -19,18 +21,24 @@ cdef class Distributor:
 
     def __init__(self, Source source not None, rings, decoders=None):
         cdef RingWriter writer
-        if not 1 <= len(rings) <= RSS_TABLE:
-            raise ConfigError(f"{len(rings)} workers: there are 1 to {RSS_TABLE}")
-        self.source = source
+        self.set_up(source, len(rings), decoders)
         self.rings = [RingWriter(ring) for ring in rings]
-        self.decoders = DECODE_ALL if decoders is None else decoders
         self.writers = <aio_ring_writer **>calloc(len(rings), sizeof(aio_ring_writer *))
-        self.scratch = <uint8_t *>malloc(SCRATCH_SIZE)
-        if self.writers == NULL or self.scratch == NULL:
+        if self.writers == NULL:
             raise MemoryError
         for number, writer in enumerate(self.rings):
             self.writers[<int>number] = writer.open_writer()
-        share_init(&self.workers, 0, len(rings))
+
+    cdef int set_up(self, Source source, int count, object decoders) except -1:
+        if not 1 <= count <= RSS_TABLE:
+            raise ConfigError(f"{count} workers: there are 1 to {RSS_TABLE}")
+        self.source = source
+        self.decoders = DECODE_ALL if decoders is None else decoders
+        self.scratch = <uint8_t *>malloc(SCRATCH_SIZE)
+        if self.scratch == NULL:
+            raise MemoryError
+        share_init(&self.workers, 0, count)
+        return 0
 
     def __dealloc__(self):
         free(self.writers)
@@ -39,13 +47,22 @@ cdef class Distributor:
     def turn(self):
         """One burst; how many frames it had, 0: none now, -1: none will ever come."""
         cdef aio_frame frames[AIO_BURST_MAX]
-        cdef int n = self.source.burst(frames, AIO_BURST_MAX)
+        cdef int n = 0
+        if self.has_room():
+            n = self.source.burst(frames, AIO_BURST_MAX)
         if n <= 0:
+            self.rest()
             return -1 if n < 0 else 0
         with nogil:
             self.give(frames, n)
-            self.source.src.ops.release(self.source.src, frames, n)
+        self.distributed += n
         return n
+
+    cdef bint has_room(self) noexcept nogil:
+        return True
+
+    cdef void rest(self) noexcept nogil:
+        pass
 
     cdef void give(self, const aio_frame *frames, int n) noexcept nogil:
         cdef Packet p
@@ -60,7 +77,7 @@ cdef class Distributor:
         for i in range(<int>self.workers.count):
             if written[i >> 6] >> (i & 63) & 1:
                 aio_ring_publish(self.writers[i])
-        self.distributed += n
+        self.source.src.ops.release(self.source.src, frames, n)
 
     cdef uint32_t owner_of(self, Packet *p, const aio_frame *frame) noexcept nogil:
         cdef uint32_t n
@@ -69,3 +86,54 @@ cdef class Distributor:
             n = aio_frame_copy(frame, 0, SCRATCH_SIZE, self.scratch)
             wire_decode(p, frame, self.scratch, n, self.decoders)
         return share_owner(&self.workers, p)
+
+
+cdef class FanDistributor(Distributor):
+    """Hands the frames of a source over DPDK to ``workers`` of its ``fan``, without copying.
+
+    A source that ends (a capture) is read no faster than the workers take its frames.
+    """
+
+    def __init__(self, Source source not None, fan, int workers, decoders=None):
+        self.set_up(source, workers, decoders)
+        self.owner = fan
+        self.fan = <void *><uintptr_t>fan.handle
+        self.push = <fan_push_fn><uintptr_t>fan.push_function
+        self.drop = <fan_drop_fn><uintptr_t>fan.drop_function
+        self.drain = <fan_fn><uintptr_t>fan.drain_function
+        self.room = <fan_fn><uintptr_t>fan.room_function
+        self.patient = not source.open_source().caps & AIO_CAP_LIVE
+
+    cdef bint has_room(self) noexcept nogil:
+        return not self.patient or self.room(self.fan) >= AIO_BURST_MAX
+
+    cdef void rest(self) noexcept nogil:
+        self.drain(self.fan)
+
+    cdef void give(self, const aio_frame *frames, int n) noexcept nogil:
+        """Worker by worker, since the rings take several frames at once best."""
+        cdef aio_frame batch[AIO_BURST_MAX]
+        cdef uint8_t owners[AIO_BURST_MAX]
+        cdef Packet p
+        cdef uint64_t given = 0           # bit by frame
+        cdef unsigned found
+        cdef int i, j
+        for i in range(n):
+            owners[i] = <uint8_t>self.owner_of(&p, &frames[i])
+        for i in range(n):
+            if given >> i & 1:
+                continue
+            found = 0
+            for j in range(i, n):
+                if owners[j] == owners[i]:
+                    batch[found] = frames[j]
+                    found += 1
+                    given |= <uint64_t>1 << j
+            self.hand(owners[i], batch, found)
+
+    cdef void hand(self, uint32_t worker, const aio_frame *frames, unsigned n) noexcept nogil:
+        cdef int taken = max(self.push(self.fan, worker, self.source.src, frames, n), 0)
+        cdef unsigned rest = n - <unsigned>taken
+        if rest:
+            self.drop(self.fan, worker, rest)
+            self.source.src.ops.release(self.source.src, frames + taken, rest)
