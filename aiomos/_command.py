@@ -101,6 +101,8 @@ def run_workers(
         if launch.live:
             supervisor.on_ready = lambda: _listening(f"{launch.name}, {workers} workers", quiet)
         status = asyncio.run(supervisor.run())
+        if supervisor.output_gone:
+            return 1
         if status != 2:  # it did begin
             _report(supervisor.summary(), strict, quiet)
     return status

@@ -9,13 +9,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import signal
 import socket
 import sys
 
 import attrs
 
-from aiomos._control import Channel, Message, refuse, told
+from aiomos._control import Channel, Message, leave_signals_alone, refuse, told
 from aiomos._engine.distributor import Distributor
 from aiomos._engine.errors import AiomosError
 from aiomos._engine.options import check_options
@@ -113,7 +112,7 @@ def main() -> None:
     """The process."""
     import uvloop
 
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    leave_signals_alone()
     end = socket.socket(fileno=int(sys.argv[1]))
     instructions = told(end)
     launch, place = Launch(**instructions["launch"]), Place(**instructions["place"])

@@ -20,7 +20,7 @@ import attrs
 from aiomos._control import Channel, Message
 from aiomos._launch import Launch, Place
 from aiomos._linkwatch import link_reported
-from aiomos._metrics import WorkerStats, sum_of
+from aiomos._metrics import WorkerStats, sum_of, summary_of
 from aiomos._statsocket import Report, answering
 from aiomos._statsview import report_of
 from aiomos._summary import Summary
@@ -35,6 +35,8 @@ STEADY = 5.0
 LISTEN = 1.0
 #: Seconds that a worker has for an answer.
 ANSWER = 1.0
+#: Seconds between looks whether the rings are empty, when no more frames come.
+SETTLE = 0.01
 
 
 class WorkerProcess:
@@ -47,6 +49,7 @@ class WorkerProcess:
         restarts: processes that ended and were followed by another.
         summary: what the last one came to, once it has said so.
         stats: of the last one, as it last said.
+        past: of those before it together.
     """
 
     def __init__(
@@ -66,15 +69,19 @@ class WorkerProcess:
         self.restarts = 0
         self.summary: Summary | None = None
         self.stats = WorkerStats(number=place.number)
-        self._past = WorkerStats(number=place.number)  # of those before it
+        self.past = WorkerStats(number=place.number)  # of those before it
         self.failure: str | None = None  # why it did not begin
         self._serving = False  # the present process has begun
         self._channel: Channel | None = None
         self._answers: dict[int, asyncio.Future[WorkerStats]] = {}
         self._asked = 0
         self._stopping = False
+        self._stopped = asyncio.Event()  # ends the wait for another process
         self._going = False
+        self._finishing = False
+        self.output_gone = False  # nobody reads any more what it prints
         self._process: asyncio.subprocess.Process | None = None
+        self.on_output_gone: Callable[[], None] = lambda: None  # called when that is so
 
     def __str__(self) -> str:
         return self.name
@@ -89,22 +96,33 @@ class WorkerProcess:
             began = loop.time()
             status = await self._one()
             if status == 0 or self._stopping or not self._may_start_again():
+                if status != 0 and not self.begun and self.failure is None:
+                    log.error("%s %s before it began", self, _why(status))
                 return status
             if loop.time() - began >= STEADY:
                 delay = BACK_OFF
             self.restarts += 1
             self._bury()
-            log.warning("%s %s; another one in %g s", self, _why(status), delay)
-            await asyncio.sleep(delay)
-            delay = min(2 * delay, BACK_OFF_MOST)
-            if self._stopping:
+            log.warning("%s %s; another one in %g s", self, self.failure or _why(status), delay)
+            if await self._stopped_within(delay):
                 return 0
+            delay = min(2 * delay, BACK_OFF_MOST)
+
+    async def _stopped_within(self, seconds: float) -> bool:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._stopped.wait()
+        return self._stopping
 
     def _may_start_again(self) -> bool:
         """Not if it never began, nor in the middle of a file, whose flows nobody can go on with,
-        nor where there is nothing to read any more."""
-        begun = self.ready.is_set() and self.failure is None
-        return self.launch.live and begun and not self.source_failed
+        nor where there is nothing to read any more, or nobody who reads what it prints."""
+        return self.launch.live and self.begun and not self.source_failed and not self.output_gone
+
+    @property
+    def begun(self) -> bool:
+        """This process, or one before it, has served."""
+        return self.ready.is_set()
 
     @property
     def source_failed(self) -> bool:
@@ -125,12 +143,14 @@ class WorkerProcess:
                 pass_fds=(theirs.fileno(), *self.place.descriptors),
             )
         gone = loop.create_future()
-        self._channel = channel = Channel(ours, loop, self._heard, lambda: gone.set_result(None))
+        self._channel = channel = Channel(ours, loop, self._heard, lambda: _set(gone))
         self.pid = process.pid
         channel.send("serve", launch=attrs.asdict(self.launch), place=attrs.asdict(self.place))
         try:
             status = await process.wait()
-            await gone  # its last words have been heard
+            with contextlib.suppress(TimeoutError):  # children of its own may hold the other end
+                async with asyncio.timeout(ANSWER):
+                    await gone  # its last words have been heard
         finally:
             channel.close()
             self.pid = None
@@ -144,16 +164,20 @@ class WorkerProcess:
         """It ends in order, or is killed when its time to drain is over."""
         if self._stopping:
             return
-        self._stopping = True
+        self._end_of_life()
         if self._channel is not None:
             self._channel.send("stop")
         asyncio.get_running_loop().call_later(self.launch.drain, self.kill)
 
     def kill(self) -> None:
         """At once."""
-        self._stopping = True
+        self._end_of_life()
         if self._process is not None and self._process.returncode is None:
             self._process.kill()
+
+    def _end_of_life(self) -> None:
+        self._stopping = True
+        self._stopped.set()
 
     def go(self) -> None:
         """All others are there; this one, and those that follow it, may begin."""
@@ -163,6 +187,7 @@ class WorkerProcess:
 
     def finish(self) -> None:
         """No more frames will come: it ends when it has taken those there are."""
+        self._finishing = True
         if self._channel is not None:
             self._channel.send("finish")
 
@@ -180,14 +205,20 @@ class WorkerProcess:
             self.ready.set()
             if self._going:
                 self.go()
+            if self._finishing:
+                self.finish()
             if self._stopping and self._channel is not None:
                 self._channel.send("stop")
         elif kind == "failed":
             self.failure = message["message"]
+        elif kind == "output gone":
+            self.output_gone = True
+            self.on_output_gone()
         elif kind == "stats":
             self._answered(message["id"], WorkerStats(**message["stats"]))
         elif kind == "done":
             self.summary = Summary(**message["summary"])
+            self.output_gone |= message.get("output_gone", False)
             self.stats = WorkerStats(**message["stats"])
 
     def _answered(self, number: int, stats: WorkerStats) -> None:
@@ -204,29 +235,33 @@ class WorkerProcess:
     def _bury(self) -> None:
         """What a process that was killed has counted, and what it had taken besides."""
         dead = attrs.evolve(self.stats, waiting=0, flows=0, handlers=0)
-        taken = self._taken(self.place.number) - _frames(self._past)
+        taken = self._taken(self.place.number) - _frames(self.past)
         lost = max(taken - _frames(dead), 0) + self.stats.waiting
         more = WorkerStats(received=lost - self.stats.waiting, lost=lost)
-        self._past = attrs.evolve(sum_of([self._past, dead, more]), number=self.place.number)
+        self.past = attrs.evolve(sum_of([self.past, dead, more]), number=self.place.number)
         self.stats = WorkerStats(number=self.place.number)
 
     async def ask_stats(self) -> WorkerStats:
         """Statistics of this place: of all processes that stood there."""
         latest = await self._ask_process()
         number, pid = self.place.number, self.pid or 0
-        return attrs.evolve(sum_of([self._past, latest]), number=number, pid=pid)
+        return attrs.evolve(sum_of([self.past, latest]), number=number, pid=pid)
 
     async def _ask_process(self) -> WorkerStats:
         """Those of the present one; the last known where it does not answer."""
         if self._channel is None or self.pid is None or not self._serving:
             return self.stats
-        self._asked += 1
-        self._answers[self._asked] = answer = asyncio.get_running_loop().create_future()
-        self._channel.send("stats", id=self._asked)
-        with contextlib.suppress(TimeoutError, asyncio.CancelledError):
-            async with asyncio.timeout(ANSWER):
-                await answer
+        self._asked = number = self._asked + 1
+        self._answers[number] = answer = asyncio.get_running_loop().create_future()
+        self._channel.send("stats", id=number)
+        await asyncio.wait([answer], timeout=ANSWER)  # cancelled: the process has ended
+        self._answers.pop(number, None)
         return self.stats
+
+
+def _set(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
 
 
 def _frames(stats: WorkerStats) -> int:
@@ -250,6 +285,7 @@ class Supervisor:
         places: where each of them stands.
         taken: how many frames the processes at a place have taken, by what outlives them.
         distributed: the last place is the distributor's.
+        settled: no frame is on its way to one of the places of these numbers.
     """
 
     def __init__(
@@ -258,8 +294,10 @@ class Supervisor:
         places: list[Place],
         taken: Callable[[int], int],
         distributed: bool = False,
+        settled: Callable[[set[int]], bool] = lambda numbers: True,
     ) -> None:
         self.launch = launch
+        self._settled = settled
         self.processes = [WorkerProcess(launch, place, taken) for place in places]
         self.workers = self.processes
         self.distributor: WorkerProcess | None = None
@@ -268,6 +306,13 @@ class Supervisor:
             *self.workers, self.distributor = self.processes
             self.distributor.module = "aiomos._distributor"
             self.distributor.name = "distributor"
+        for process in self.processes:
+            process.on_output_gone = self.stop
+
+    @property
+    def output_gone(self) -> bool:
+        """Nobody reads any more what the workers print."""
+        return any(process.output_gone for process in self.processes)
 
     async def run(self) -> int:
         """Until all have ended; the exit status."""
@@ -276,13 +321,12 @@ class Supervisor:
         link = link_reported(self.launch.interface or "")
         async with answering(self.report), link, self._signals():
             try:
-                statuses = await self._watch(lives)
+                return self._judged(await self._watch(lives))
             finally:
                 for task in beside:
                     task.cancel()
                 for process in self.processes:
                     process.kill()
-        return self._judged(statuses)
 
     async def _start(self) -> list[asyncio.Task[int]]:
         """The distributor first: where it cannot open its source, no worker begins."""
@@ -298,15 +342,30 @@ class Supervisor:
 
     async def _watch(self, lives: list[asyncio.Task[int]]) -> list[int]:
         """Waits for all; what did not begin, or has nothing to read any more, ends the others."""
-        waiting = set(lives)
+        waiting, of = set(lives), self.processes[-len(lives) :]
+        ending: asyncio.Task[None] | None = None
         while waiting:
             _, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-            if any(one.failure or one.source_failed for one in self.processes):
+            if any(self._ends_all(one, life) for one, life in zip(of, lives, strict=True)):
                 self.stop()
-            if self.distributor is not None and lives[-1].done():
-                for worker in self.workers:
-                    worker.finish()
+            elif self.distributor is not None and lives[-1].done() and ending is None:
+                ending = asyncio.create_task(self._finish(dict(zip(of, lives, strict=True))))
+        if ending is not None:
+            ending.cancel()
         return [life.result() for life in lives]
+
+    def _ends_all(self, process: WorkerProcess, life: asyncio.Task[int]) -> bool:
+        """It did not begin, or found nothing to read any more, or nobody to tell."""
+        never = life.done() and life.result() != 0 and not process.begun
+        return never or process.source_failed or process.output_gone
+
+    async def _finish(self, lives: dict[WorkerProcess, asyncio.Task[int]]) -> None:
+        """Workers end when the rings between them are empty, too: one may still hand over to
+        another what it puts together."""
+        while not self._settled({one.place.number for one in lives if not lives[one].done()}):
+            await asyncio.sleep(SETTLE)
+        for worker in self.workers:
+            worker.finish()
 
     async def _announce(self) -> None:
         for process in self.processes:
@@ -325,10 +384,11 @@ class Supervisor:
     def _judged(self, statuses: list[int]) -> int:
         """What failed is said; the exit status of all."""
         for worker, status in zip(self.processes[-len(statuses) :], statuses, strict=True):
-            if worker.failure:
+            if worker.failure and not worker.begun:
                 log.error("%s", worker.failure)
                 return 2
-            if status != 0 and not worker._stopping and not worker.source_failed:
+            explained = worker._stopping or worker.source_failed or worker.output_gone
+            if status != 0 and worker.begun and not explained:
                 log.error("%s %s: what its flows had to say is lost", worker, _why(status))
         return 1 if any(statuses) else 0
 
@@ -381,17 +441,19 @@ class Supervisor:
         return report_of(self.launch.name, await self.stats(), len(self.workers), restarts)
 
     def summary(self) -> Summary:
-        """Of all workers that said what they came to."""
-        found = merged([w.summary for w in self.workers if w.summary is not None])
+        """Of all workers that said what they came to, and of those killed before them."""
+        said = [w.summary for w in self.workers if w.summary is not None]
+        found = merged(said + [summary_of(w.past) for w in self.workers if w.restarts])
         if self.distributor is None:
             return found
-        before, said = self.distributor.stats.dropped, self.distributor.summary
-        failed = said is not None and said.failed
+        before = self.distributor.past.dropped + self.distributor.stats.dropped
+        last = self.distributor.summary
+        failed = last is not None and last.failed
         return attrs.evolve(
             found,
             dropped=found.dropped + before,
             failed=found.failed or failed,
-            message=said.message if said is not None and failed else found.message,
+            message=last.message if last is not None and failed else found.message,
         )
 
 
