@@ -75,7 +75,7 @@ def run_here(
     with source, _writer(write, snap_length, source) as writer:
         engine = Engine(source, write=writer, **options)
         if source.live:
-            watch_output(by_lines=True)
+            watch_output(live=True)
             engine.beside += [answering(lambda: _report_of(engine)), link_reported(source.name)]
             engine.on_start = lambda: _begin(engine, spec, quiet)
         with progress(source, not quiet):
@@ -103,6 +103,8 @@ def run_workers(
         if launch.live:
             supervisor.on_ready = lambda: _listening(f"{launch.name}, {workers} workers", quiet)
         status = asyncio.run(supervisor.run())
+        if supervisor.output_gone:
+            return 1
         if status != 2:  # it did begin
             _report(supervisor.summary(), strict, quiet)
     return status

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import signal
 import socket
 from collections.abc import Callable
 from typing import Any, TypeAlias
@@ -60,6 +61,8 @@ class Channel:
         except OSError:
             sent = len(self._unsent)
         self._unsent = self._unsent[sent:]
+        if self._loop.is_closed():
+            return  # the last words: flush() waits for them to be taken
         if self._unsent:
             self._loop.add_writer(self._end, self._write)
         else:
@@ -67,8 +70,8 @@ class Channel:
 
     def flush(self, seconds: float) -> None:
         """Wait until all that was said has been taken, at most so long."""
-        self._end.settimeout(seconds)
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError):  # closed: the other end has gone
+            self._end.settimeout(seconds)
             self._end.sendall(self._unsent)
         self._unsent = b""
 
@@ -95,6 +98,15 @@ class Channel:
             self._end.close()
 
 
+def leave_signals_alone() -> None:
+    """They reach all processes of a terminal or a service; the supervisor says what to do.
+
+    Caught rather than ignored: programs that the app starts take them as usual.
+    """
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda number, frame: None)
+
+
 def told(end: socket.socket) -> Message:
     """The first message, which a process waits for before it has a loop."""
     line = b""
@@ -112,6 +124,7 @@ def refuse(end: socket.socket, error: Exception) -> int:
     text = str(error)
     if isinstance(error, OSError) and error.filename:
         text = f"{error.filename}: {error.strerror}"
-    end.setblocking(True)
-    end.sendall(json.dumps({"kind": "failed", "message": text}).encode() + b"\n")
+    with contextlib.suppress(OSError):  # nobody is there to hear it
+        end.setblocking(True)
+        end.sendall(json.dumps({"kind": "failed", "message": text}).encode() + b"\n")
     return 2

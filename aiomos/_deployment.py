@@ -12,7 +12,7 @@ import contextlib
 import itertools
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import attrs
@@ -97,7 +97,27 @@ def _deploy(launch: Launch, places: list[Place], stack: contextlib.ExitStack) ->
             found += group.stats()[0 if why else number].frames
         return found + (shared.taken(number) if shared else 0)
 
-    return Supervisor(launch, places, taken, distributed=bool(why), shared=shared)
+    return Supervisor(
+        launch, places, taken, distributed=bool(why), shared=shared, settled=_settled(rings)
+    )
+
+
+def _settled(rings: Rings) -> Callable[[set[int]], bool]:
+    """Whether no frame is on its way to one of the workers of these numbers.
+
+    A worker publishes what it hands over before it gives back the frame that this was made of. So
+    if nothing was put into any ring while all were seen to be empty, one after the other, all are.
+    """
+
+    def pushed() -> list[int]:
+        return [ring.stats().pushed for ring in rings.values()]
+
+    def settled(alive: set[int]) -> bool:
+        before = pushed()
+        used = [ring.stats().used for (_, to), ring in rings.items() if to in alive]
+        return not any(used) and before == pushed()
+
+    return settled
 
 
 def _tell(launch: Launch, why: str | None, apart: str | None) -> None:

@@ -9,14 +9,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import signal
 import socket
 import sys
 from collections.abc import Callable
 
 import attrs
 
-from aiomos._control import Channel, Message, refuse, told
+from aiomos._control import Channel, Message, leave_signals_alone, refuse, told
 from aiomos._dpdkplace import attached_fan
 from aiomos._engine.distributor import Distributor, FanDistributor
 from aiomos._engine.errors import AiomosError
@@ -129,7 +128,7 @@ def main() -> None:
     """The process."""
     import uvloop
 
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    leave_signals_alone()
     end = socket.socket(fileno=int(sys.argv[1]))
     instructions = told(end)
     launch, place = Launch(**instructions["launch"]), Place(**instructions["place"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
 import time
 from collections.abc import Callable
 from typing import Any
@@ -145,6 +146,27 @@ class Replaying(Driver):
                 task.cancel()
         if not self._end.is_set():
             await self._close_flows()
+
+    async def linger(self, alive: Callable[[], int]) -> None:
+        """When somebody has stopped the run, at most so many real seconds, too: work in flight
+        would hold the clock."""
+        if not self.stop.is_set():
+            await super().linger(alive)
+            return
+        over = asyncio.Event()
+        timer = threading.Timer(
+            self.linger_seconds, self.loop.call_soon_threadsafe, args=(over.set,)
+        )
+        timer.start()
+        ends = {self.loop.create_task(w) for w in (super().linger(alive), over.wait())}
+        self.loop.own_tasks |= ends
+        try:
+            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            timer.cancel()
+            self.loop.own_tasks -= ends
+            for task in ends:
+                task.cancel()
 
 
 class Attached(Driver):

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable
 from typing import Any, TypeAlias
 
@@ -17,6 +18,11 @@ from aiomos._app import App
 from aiomos._engine.errors import ConfigError
 from aiomos._mount import Declarations, declared
 from aiomos._rules import EveryRule
+
+log = logging.getLogger("aiomos")
+
+#: Seconds between looks whether flows of an old app are left.
+LOOK = 0.1
 
 Task: TypeAlias = "asyncio.Task[Any]"
 Ticker: TypeAlias = Callable[[EveryRule], Task]
@@ -27,6 +33,7 @@ class Generation:
 
     def __init__(self, app: App) -> None:
         self.wanted: Declarations = declared(app)
+        self.busy: Callable[[], bool] = lambda: False  # flows are its own, begun or not
         self._stack = contextlib.AsyncExitStack()
         self._tickers: list[Task] = []
 
@@ -60,7 +67,8 @@ class Generations:
 
     Args:
         first: already entered.
-        adopt: makes what an app declares that of the engine; raises if that cannot be.
+        adopt: makes what an app declares that of the engine, and says whether flows are the app's;
+            raises if that cannot be.
         ticker: makes the task of one function of ``@app.every``.
         tasks: tasks of handlers that have not ended.
         drain: seconds that open flows keep an old lifespan.
@@ -69,7 +77,7 @@ class Generations:
     def __init__(
         self,
         first: Generation,
-        adopt: Callable[[Declarations], None],
+        adopt: Callable[[Declarations], Callable[[], bool]],
         ticker: Ticker,
         tasks: Callable[[], Iterable[Task]],
         drain: float,
@@ -80,7 +88,9 @@ class Generations:
         self._tasks = tasks
         self._drain = drain
         self._asked: asyncio.Queue[Callable[[], Awaitable[None]]] = asyncio.Queue()
-        self._old: set[Generation] = set()
+        self._old: list[Generation] = []  # in order of birth
+        self._ended: asyncio.Future[None] | None = None  # while it is served, not done
+        self._ending: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._watching: set[Task] = set()
 
     async def reload(self, app: App) -> None:
@@ -89,22 +99,29 @@ class Generations:
         Raises:
             Exception: what its lifespan raised, or why it cannot be served; all is as before.
         """
+        if self._ended is None or self._ended.done():
+            raise ConfigError("the run is over: nothing is reloaded")
         done = asyncio.get_running_loop().create_future()
 
         async def take() -> None:
+            error: Exception | None = None
             try:
                 await self._take(Generation(app))
-            except Exception as error:
-                done.set_exception(error)
-            else:
-                done.set_result(None)
+            except Exception as failure:
+                error = failure
+            if not done.done():  # else nobody waits any more
+                done.set_exception(error) if error is not None else done.set_result(None)
 
         self._asked.put_nowait(take)
-        await done
+        await asyncio.wait([done, self._ended], return_when=asyncio.FIRST_COMPLETED)
+        if not done.done():
+            raise ConfigError("the run is over: nothing is reloaded")
+        done.result()
 
     async def serve(self, end: Awaitable[None]) -> None:
         """In the task that serves: does what is asked for, until that ends."""
-        ending = asyncio.ensure_future(end)
+        self._ended = asyncio.get_running_loop().create_future()
+        self._ending = ending = asyncio.ensure_future(end)
         try:
             while not ending.done():
                 asked = asyncio.ensure_future(self._asked.get())
@@ -115,53 +132,85 @@ class Generations:
             ending.result()
         finally:
             ending.cancel()
+            self._ended.set_result(None)
             for task in self._watching:
                 task.cancel()
 
     async def leave(self) -> None:
-        """Ends all that are left but the first one served, which is its task's to end."""
-        for generation in list(self._old):
-            await generation.__aexit__(None, None, None)
-        self._old.clear()
+        """Ends all that are left, the last one first."""
+        while self._old:
+            await self._old.pop().__aexit__(None, None, None)
 
     async def _take(self, new: Generation) -> None:
         try:
-            await new.enter()
-            self._adopt(new.wanted)
+            async with _until(self._ending):
+                await new.enter()
+            new.busy = self._adopt(new.wanted)
         except BaseException as error:
             await new.__aexit__(type(error), error, error.__traceback__)
             raise
         before, self._now = self._now, new
         await before.rest()
         new.tick(self._ticker)
-        self._old |= {before, new}
+        self._old.append(new)
         task = asyncio.ensure_future(self._watch(before, list(self._tasks())))
         self._watching.add(task)
         task.add_done_callback(self._watching.discard)
 
     async def _watch(self, old: Generation, tasks: list[Task]) -> None:
-        """Until the last handler of an old one has ended, or has had its time."""
-        ended = asyncio.get_running_loop().create_future()
-        left = len(tasks)
+        """Until the last handler of an old one has ended, or has had its time.
 
-        def one_less(task: object) -> None:
-            nonlocal left
-            left -= 1
-            if left == 0 and not ended.done():
-                ended.set_result(None)
-
-        for task in tasks:
-            task.add_done_callback(one_less)
-        if tasks:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(self._drain):
-                    await ended
+        ``tasks`` are those of now; flows that were seen before, but whose handlers had not begun,
+        bring more of them.
+        """
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._drain):
+                await _ends_of(tasks)
+                while old.busy():
+                    await asyncio.sleep(LOOK)
 
         async def leave() -> None:
-            self._old.discard(old)
-            await old.__aexit__(None, None, None)
+            if old in self._old:
+                self._old.remove(old)
+            try:
+                await old.__aexit__(None, None, None)
+            except Exception:
+                log.exception("a lifespan of code that was replaced failed at its end")
 
         self._asked.put_nowait(leave)
+
+
+@contextlib.asynccontextmanager
+async def _until(end: asyncio.Future[None]) -> AsyncIterator[None]:
+    """The body is broken off, by a TimeoutError, when that ends."""
+    async with asyncio.timeout(None) as limit:
+
+        def over(end: object) -> None:
+            limit.reschedule(0)
+
+        end.add_done_callback(over)
+        try:
+            yield
+        finally:
+            end.remove_done_callback(over)
+
+
+async def _ends_of(tasks: list[Task]) -> None:
+    """Waits for tasks, and takes no notice of how they end."""
+    if not tasks:
+        return
+    ended = asyncio.get_running_loop().create_future()
+    left = len(tasks)
+
+    def one_less(task: object) -> None:
+        nonlocal left
+        left -= 1
+        if left == 0 and not ended.done():
+            ended.set_result(None)
+
+    for task in tasks:
+        task.add_done_callback(one_less)
+    await ended
 
 
 @contextlib.asynccontextmanager

@@ -20,6 +20,8 @@ MOST_WORKERS = 128
 MOST_LCORES = 128
 #: Name of the rings from a distributor to the workers, in that memory.
 FAN = "workers"
+#: No machine has a core of a higher number.
+MOST_CORES = 1 << 16
 
 
 @attrs.frozen(kw_only=True)
@@ -115,11 +117,14 @@ def cores_of(text: str) -> tuple[int, ...]:
     """
     cores: list[int] = []
     for part in text.split(","):
-        first, _, last = part.partition("-")
+        first, dash, last = part.partition("-")
         try:
-            cores += range(int(first), int(last or first) + 1)
+            named = range(int(first), int(last if dash else first) + 1)
         except ValueError:
-            raise ConfigError(f"--cores {text}: a list of cores is like 2-5,7") from None
-    if not cores or len(set(cores)) < len(cores):
+            named = range(0)
+        if not named or named[-1] > MOST_CORES:
+            raise ConfigError(f"--cores {text}: a list of cores is like 2-5,7")
+        cores += named
+    if len(set(cores)) < len(cores):
         raise ConfigError(f"--cores {text}: each core is named once")
     return tuple(cores)

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import attrs
 
+from aiomos._summary import Summary
+
 if TYPE_CHECKING:
     from aiomos._runner import Engine
 
@@ -104,6 +106,19 @@ def worker_stats(engine: Engine) -> WorkerStats:
         memory={name: usage[name] for name in usage if name.endswith("_bytes")},
         counters=counters,
         **taken,
+    )
+
+
+def summary_of(stats: WorkerStats) -> Summary:
+    """What a process came to that did not live to say so: what was lost with it was dropped."""
+    in_engine = stats.dropped_pool + stats.counters.get("wrong_core_lost", 0)
+    return Summary(
+        received=stats.processed + stats.lost,
+        filtered=stats.filtered,
+        processed=stats.processed,
+        dropped=stats.dropped + stats.lost + in_engine,
+        counters=stats.counters,
+        handler_errors=stats.handler_errors,
     )
 
 

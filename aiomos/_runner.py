@@ -197,6 +197,7 @@ class Engine:
         if not self.source.live:
             await driver.until_end()
             return
+        first.busy = self._busy(self._handlers)
         self._generations = generations = Generations(
             first, self._adopt, driver.ticker, self.flow_tasks, self.drain
         )
@@ -216,8 +217,8 @@ class Engine:
             raise ConfigError("a live run takes another app, a replay does not: begin it again")
         await self._generations.reload(as_app(app))
 
-    def _adopt(self, wanted: Declarations) -> None:
-        """Handlers of a new app, for new flows."""
+    def _adopt(self, wanted: Declarations) -> Callable[[], bool]:
+        """Handlers of a new app, for new flows; whether flows are theirs, begun or not."""
         pump = self._pump
         assert pump is not None
         app, trial = wanted.apps[0], FilterSet()
@@ -234,6 +235,12 @@ class Engine:
         self._filters.retire()
         for rule in wanted.flow_rules:
             self._filters.add(rule.protocol, *rule.within, rule.filter)
+        return self._busy(handlers)
+
+    def _busy(self, handlers: list[Handler]) -> Callable[[], bool]:
+        """Whether flows are those of the handlers that were added last."""
+        mask = (1 << len(self._handlers)) - (1 << len(self._handlers) - len(handlers))
+        return lambda: any(h.open for h in handlers) or self.core.awaits(mask)
 
     def stop(self) -> None:
         """Ends the run: open flows close with SHUTDOWN, handlers get their linger time."""
@@ -444,9 +451,16 @@ def run(
 
 
 def serve_on_own_loop(
-    engine: Engine, app: App, io_patience: float = 5.0, stopper: _Stopper | None = None
+    engine: Engine,
+    app: App,
+    io_patience: float = 5.0,
+    stopper: _Stopper | None = None,
+    signals: bool = True,
 ) -> Summary:
-    """Serves on a loop made for it: the replay loop, or uvloop for a live source."""
+    """Serves on a loop made for it: the replay loop, or uvloop for a live source.
+
+    Without ``signals`` those are somebody else's business.
+    """
     live = engine.source.live
 
     def new_loop() -> asyncio.AbstractEventLoop:
@@ -457,13 +471,13 @@ def serve_on_own_loop(
         return uvloop.new_event_loop()
 
     with patient_collector(), asyncio.Runner(loop_factory=new_loop) as runner:
-        return runner.run(_serve_with_signals(engine, app, stopper))
+        return runner.run(_serve(engine, app, stopper, signals))
 
 
-async def _serve_with_signals(engine: Engine, app: App, stopper: _Stopper | None) -> Summary:
+async def _serve(engine: Engine, app: App, stopper: _Stopper | None, signals: bool) -> Summary:
     if stopper is not None:
         stopper.serving(engine)
-    with _signals(engine):
+    with _signals(engine) if signals else contextlib.nullcontext():
         return await engine.serve(app)
 
 

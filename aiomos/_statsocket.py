@@ -60,6 +60,7 @@ async def answering(report: Callable[[], Awaitable[Report]]) -> AsyncIterator[Pa
         path = _own_folder() / f"{os.getpid()}{_SUFFIX}"
         path.unlink(missing_ok=True)
         server = await asyncio.start_unix_server(answer, path)
+        path.chmod(0o600)
     except OSError:
         yield None
         return

@@ -17,7 +17,7 @@ import attrs
 
 from aiomos._launch import Launch, Place
 from aiomos._linkwatch import link_reported
-from aiomos._metrics import WorkerStats
+from aiomos._metrics import WorkerStats, summary_of
 from aiomos._statsocket import Report, answering
 from aiomos._statsview import report_of
 from aiomos._summary import Summary
@@ -30,6 +30,8 @@ log = logging.getLogger("aiomos")
 
 #: Seconds between questions for statistics.
 LISTEN = 1.0
+#: Seconds between looks whether the rings are empty, when no more frames come.
+SETTLE = 0.01
 
 
 class Supervisor:
@@ -41,6 +43,7 @@ class Supervisor:
         taken: how many frames the processes at a place have taken, by what outlives them.
         distributed: the last place is the distributor's.
         shared: the DPDK ports that the processes read, if they are this process's.
+        settled: no frame is on its way to one of the places of these numbers.
     """
 
     def __init__(
@@ -50,9 +53,11 @@ class Supervisor:
         taken: Callable[[int], int],
         distributed: bool = False,
         shared: SharedPorts | None = None,
+        settled: Callable[[set[int]], bool] = lambda numbers: True,
     ) -> None:
         self.launch = launch
         self.shared = shared
+        self._settled = settled
         self.processes = [WorkerProcess(launch, place, taken, self._recover) for place in places]
         self.workers = self.processes
         self.distributor: WorkerProcess | None = None
@@ -61,6 +66,13 @@ class Supervisor:
             *self.workers, self.distributor = self.processes
             self.distributor.module = "aiomos._distributor"
             self.distributor.name = "distributor"
+        for process in self.processes:
+            process.on_output_gone = self.stop
+
+    @property
+    def output_gone(self) -> bool:
+        """Nobody reads any more what the workers print."""
+        return any(process.output_gone for process in self.processes)
 
     async def run(self) -> int:
         """Until all have ended; the exit status."""
@@ -69,13 +81,12 @@ class Supervisor:
         link = link_reported(self.launch.interface or "")
         async with answering(self.report), link, self._signals():
             try:
-                statuses = await self._watch(lives)
+                return self._judged(await self._watch(lives))
             finally:
                 for task in beside:
                     task.cancel()
                 for process in self.processes:
                     process.kill()
-        return self._judged(statuses)
 
     async def _start(self) -> list[asyncio.Task[int]]:
         """The distributor first: where it cannot open its source, no worker begins."""
@@ -91,15 +102,30 @@ class Supervisor:
 
     async def _watch(self, lives: list[asyncio.Task[int]]) -> list[int]:
         """Waits for all; what did not begin, or has nothing to read any more, ends the others."""
-        waiting = set(lives)
+        waiting, of = set(lives), self.processes[-len(lives) :]
+        ending: asyncio.Task[None] | None = None
         while waiting:
             _, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-            if any(one.failure or one.source_failed for one in self.processes):
+            if any(self._ends_all(one, life) for one, life in zip(of, lives, strict=True)):
                 self.stop()
-            if self.distributor is not None and lives[-1].done():
-                for worker in self.workers:
-                    worker.finish()
+            elif self.distributor is not None and lives[-1].done() and ending is None:
+                ending = asyncio.create_task(self._finish(dict(zip(of, lives, strict=True))))
+        if ending is not None:
+            ending.cancel()
         return [life.result() for life in lives]
+
+    def _ends_all(self, process: WorkerProcess, life: asyncio.Task[int]) -> bool:
+        """It did not begin, or found nothing to read any more, or nobody to tell."""
+        never = life.done() and life.result() != 0 and not process.begun
+        return never or process.source_failed or process.output_gone
+
+    async def _finish(self, lives: dict[WorkerProcess, asyncio.Task[int]]) -> None:
+        """Workers end when the rings between them are empty, too: one may still hand over to
+        another what it puts together."""
+        while not self._settled({one.place.number for one in lives if not lives[one].done()}):
+            await asyncio.sleep(SETTLE)
+        for worker in self.workers:
+            worker.finish()
 
     async def _announce(self) -> None:
         for process in self.processes:
@@ -125,10 +151,11 @@ class Supervisor:
     def _judged(self, statuses: list[int]) -> int:
         """What failed is said; the exit status of all."""
         for worker, status in zip(self.processes[-len(statuses) :], statuses, strict=True):
-            if worker.failure:
+            if worker.failure and not worker.begun:
                 log.error("%s", worker.failure)
                 return 2
-            if status != 0 and not worker._stopping and not worker.source_failed:
+            explained = worker._stopping or worker.source_failed or worker.output_gone
+            if status != 0 and worker.begun and not explained:
                 log.error("%s %s: what its flows had to say is lost", worker, why_ended(status))
         return 1 if any(statuses) else 0
 
@@ -193,17 +220,19 @@ class Supervisor:
         return report_of(self.launch.name, await self.stats(), len(self.workers), restarts)
 
     def summary(self) -> Summary:
-        """Of all workers that said what they came to."""
-        found = merged([w.summary for w in self.workers if w.summary is not None])
+        """Of all workers that said what they came to, and of those killed before them."""
+        said = [w.summary for w in self.workers if w.summary is not None]
+        found = merged(said + [summary_of(w.past) for w in self.workers if w.restarts])
         if self.distributor is None:
             return found
-        before, said = self.distributor.stats.dropped, self.distributor.summary
-        failed = said is not None and said.failed
+        before = self.distributor.past.dropped + self.distributor.stats.dropped
+        last = self.distributor.summary
+        failed = last is not None and last.failed
         return attrs.evolve(
             found,
             dropped=found.dropped + before,
             failed=found.failed or failed,
-            message=said.message if said is not None and failed else found.message,
+            message=last.message if last is not None and failed else found.message,
         )
 
 

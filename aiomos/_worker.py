@@ -7,22 +7,22 @@ which it is first told what to do. Signals are the supervisor's business: it say
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
-import signal
 import socket
 import sys
 
 import attrs
 
 from aiomos._app import App
-from aiomos._control import Channel, Message, refuse, told
+from aiomos._control import Channel, Message, leave_signals_alone, refuse, told
 from aiomos._engine.errors import AiomosError
 from aiomos._engine.source import Source
 from aiomos._launch import Launch, Place
 from aiomos._loader import load_app
 from aiomos._metrics import worker_stats
-from aiomos._output import watch_output
+from aiomos._output import end_output, output_gone, watch_output
 from aiomos._reloading import reload
 from aiomos._runner import Engine, serve_on_own_loop
 from aiomos._sources import opened_place, take_place
@@ -60,14 +60,27 @@ class Worker:
         engine.drain = self.launch.drain
         engine.on_start = self._started
         keep = take_place(engine.core, self.launch, self.place)
-        summary = serve_on_own_loop(engine, app, self.launch.io_patience)
+        summary = serve_on_own_loop(engine, app, self.launch.io_patience, signals=False)
         del keep
-        sys.stdout.flush()
+        end_output()
         assert self.channel is not None
         stats = attrs.asdict(worker_stats(engine))
-        self.channel.send("done", summary=attrs.asdict(summary), stats=stats)
+        gone = output_gone()
+        self.channel.send("done", summary=attrs.asdict(summary), stats=stats, output_gone=gone)
         self.channel.flush(LAST_WORDS)
-        return 1 if summary.failed else 0
+        return 1 if summary.failed or gone else 0
+
+    def output_gone(self) -> None:
+        """Nobody reads any more what the app prints, in whatever thread: all workers end."""
+        if self.engine is not None and self.engine.loop is not None:
+            with contextlib.suppress(RuntimeError):  # the loop is closed: these are the last words
+                self.engine.loop.call_soon_threadsafe(self._stop_all)
+
+    def _stop_all(self) -> None:
+        assert self.engine is not None
+        self.engine.stop()
+        if self.channel is not None:
+            self.channel.send("output gone")
 
     def _pin(self) -> None:
         cores = self.place.cores
@@ -80,6 +93,8 @@ class Worker:
         assert self.engine is not None
         self.channel = Channel(self.end, loop, self._heard, self.engine.stop)
         self.channel.send("ready", pid=os.getpid())
+        if output_gone():
+            self._stop_all()  # a lifespan has printed
 
     def _heard(self, message: Message) -> None:
         assert self.engine is not None
@@ -97,15 +112,21 @@ class Worker:
 
 def main() -> None:
     """The process."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    leave_signals_alone()
     end = socket.socket(fileno=int(sys.argv[1]))
     instructions = told(end)
     launch, place = Launch(**instructions["launch"]), Place(**instructions["place"])
-    watch_output(by_lines=True)
+    for descriptor in (end.fileno(), *place.descriptors):
+        os.set_inheritable(descriptor, False)  # nor do they keep these
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter(f"aiomos: worker {place.number}: %(message)s"))
     log.addHandler(handler)
-    raise SystemExit(Worker(end, launch, place).run())
+    worker = Worker(end, launch, place)
+    watch_output(live=launch.live, on_gone=worker.output_gone, whole_lines=True)
+    try:
+        raise SystemExit(worker.run())
+    finally:
+        end_output()
 
 
 if __name__ == "__main__":

@@ -37,6 +37,7 @@ class WorkerProcess:
         restarts: processes that ended and were followed by another.
         summary: what the last one came to, once it has said so.
         stats: of the last one, as it last said.
+        past: of those before it together.
     """
 
     def __init__(
@@ -58,7 +59,7 @@ class WorkerProcess:
         self.restarts = 0
         self.summary: Summary | None = None
         self.stats = WorkerStats(number=place.number)
-        self._past = WorkerStats(number=place.number)  # of those before it
+        self.past = WorkerStats(number=place.number)  # of those before it
         self.failure: str | None = None  # why it did not begin
         self.over = False  # no process follows the last one
         self._recovering: dict[int, asyncio.Future[bool]] = {}
@@ -67,9 +68,12 @@ class WorkerProcess:
         self._answers: dict[int, asyncio.Future[WorkerStats]] = {}
         self._asked = 0
         self._stopping = False
+        self._stopped = asyncio.Event()  # ends the wait for another process
         self._going = False
         self._finishing = False
+        self.output_gone = False  # nobody reads any more what it prints
         self._process: asyncio.subprocess.Process | None = None
+        self.on_output_gone: Callable[[], None] = lambda: None  # called when that is so
 
     def __str__(self) -> str:
         return self.name
@@ -91,23 +95,36 @@ class WorkerProcess:
             began = loop.time()
             status = await self._one()
             if status == 0 or self._stopping or not self._may_start_again():
+                if status != 0 and not self.begun and self.failure is None:
+                    log.error("%s %s before it began", self, why_ended(status))
                 return status
             if loop.time() - began >= STEADY:
                 delay = BACK_OFF
             self.restarts += 1
             self._bury()
-            log.warning("%s %s; another one in %g s", self, why_ended(status), delay)
+            log.warning(
+                "%s %s; another one in %g s", self, self.failure or why_ended(status), delay
+            )
             await self._recover(self)
-            await asyncio.sleep(delay)
-            delay = min(2 * delay, BACK_OFF_MOST)
-            if self._stopping:
+            if await self._stopped_within(delay):
                 return 0
+            delay = min(2 * delay, BACK_OFF_MOST)
+
+    async def _stopped_within(self, seconds: float) -> bool:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._stopped.wait()
+        return self._stopping
 
     def _may_start_again(self) -> bool:
         """Not if it never began, nor in the middle of a file, whose flows nobody can go on with,
-        nor where there is nothing to read any more."""
-        begun = self.ready.is_set() and self.failure is None
-        return self.launch.live and begun and not self.source_failed
+        nor where there is nothing to read any more, or nobody who reads what it prints."""
+        return self.launch.live and self.begun and not self.source_failed and not self.output_gone
+
+    @property
+    def begun(self) -> bool:
+        """This process, or one before it, has served."""
+        return self.ready.is_set()
 
     @property
     def source_failed(self) -> bool:
@@ -128,12 +145,14 @@ class WorkerProcess:
                 pass_fds=(theirs.fileno(), *self.place.descriptors),
             )
         gone = loop.create_future()
-        self._channel = channel = Channel(ours, loop, self._heard, lambda: gone.set_result(None))
+        self._channel = channel = Channel(ours, loop, self._heard, lambda: _set(gone))
         self.pid = process.pid
         channel.send("serve", launch=attrs.asdict(self.launch), place=attrs.asdict(self.place))
         try:
             status = await process.wait()
-            await gone  # its last words have been heard
+            with contextlib.suppress(TimeoutError):  # children of its own may hold the other end
+                async with asyncio.timeout(ANSWER):
+                    await gone  # its last words have been heard
         finally:
             channel.close()
             self.pid = None
@@ -148,16 +167,20 @@ class WorkerProcess:
         """It ends in order, or is killed when its time to drain is over."""
         if self._stopping:
             return
-        self._stopping = True
+        self._end_of_life()
         if self._channel is not None:
             self._channel.send("stop")
         asyncio.get_running_loop().call_later(self.launch.drain, self.kill)
 
     def kill(self) -> None:
         """At once."""
-        self._stopping = True
+        self._end_of_life()
         if self._process is not None and self._process.returncode is None:
             self._process.kill()
+
+    def _end_of_life(self) -> None:
+        self._stopping = True
+        self._stopped.set()
 
     def go(self) -> None:
         """All others are there; this one, and those that follow it, may begin."""
@@ -191,12 +214,16 @@ class WorkerProcess:
                 self._channel.send("stop")
         elif kind == "failed":
             self.failure = message["message"]
+        elif kind == "output gone":
+            self.output_gone = True
+            self.on_output_gone()
         elif kind == "stats":
             self._answered(message["id"], WorkerStats(**message["stats"]))
         elif kind == "recovered":
             self._recovering.pop(message["worker"]).set_result(True)
         elif kind == "done":
             self.summary = Summary(**message["summary"])
+            self.output_gone |= message.get("output_gone", False)
             self.stats = WorkerStats(**message["stats"])
 
     def _answered(self, number: int, stats: WorkerStats) -> None:
@@ -237,29 +264,33 @@ class WorkerProcess:
     def _bury(self) -> None:
         """What a process that was killed has counted, and what it had taken besides."""
         dead = attrs.evolve(self.stats, waiting=0, flows=0, handlers=0)
-        taken = self._taken(self.place.number) - _frames(self._past)
+        taken = self._taken(self.place.number) - _frames(self.past)
         lost = max(taken - _frames(dead), 0) + self.stats.waiting
         more = WorkerStats(received=lost - self.stats.waiting, lost=lost)
-        self._past = attrs.evolve(sum_of([self._past, dead, more]), number=self.place.number)
+        self.past = attrs.evolve(sum_of([self.past, dead, more]), number=self.place.number)
         self.stats = WorkerStats(number=self.place.number)
 
     async def ask_stats(self) -> WorkerStats:
         """Statistics of this place: of all processes that stood there."""
         latest = await self._ask_process()
         number, pid = self.place.number, self.pid or 0
-        return attrs.evolve(sum_of([self._past, latest]), number=number, pid=pid)
+        return attrs.evolve(sum_of([self.past, latest]), number=number, pid=pid)
 
     async def _ask_process(self) -> WorkerStats:
         """Those of the present one; the last known where it does not answer."""
         if self._channel is None or self.pid is None or not self._serving:
             return self.stats
-        self._asked += 1
-        self._answers[self._asked] = answer = asyncio.get_running_loop().create_future()
-        self._channel.send("stats", id=self._asked)
-        with contextlib.suppress(TimeoutError, asyncio.CancelledError):
-            async with asyncio.timeout(ANSWER):
-                await answer
+        self._asked = number = self._asked + 1
+        self._answers[number] = answer = asyncio.get_running_loop().create_future()
+        self._channel.send("stats", id=number)
+        await asyncio.wait([answer], timeout=ANSWER)  # cancelled: the process has ended
+        self._answers.pop(number, None)
         return self.stats
+
+
+def _set(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
 
 
 def _frames(stats: WorkerStats) -> int:

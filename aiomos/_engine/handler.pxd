@@ -25,3 +25,4 @@ cdef class Handler:
     cdef readonly bint by_prefix        # the overlap policy is that of the receiver's prefix
     cdef public uint64_t started
     cdef public uint64_t failed
+    cdef readonly uint64_t open         # its tasks that have not ended

@@ -16,6 +16,7 @@ class Handler:
     by_prefix: bool
     started: int
     failed: int
+    open: int
     def __init__(
         self,
         function: Callable[..., Any],

@@ -217,6 +217,7 @@ cdef class Pump:
             self.handler_failed(view, error)
             self.forget_view(view)
             return 0
+        handler.open += 1
         if self.spawn is not None:
             view.task = self.spawn(coroutine, view, self.on_done)
             return 0
@@ -271,11 +272,14 @@ cdef class Pump:
 
     def handler_done(self, task, FlowBase view=None):
         """A handler's task has ended: its failure is reported, its view forgotten."""
+        cdef bint returned = False
         if view is None:
             view = <FlowBase>(<FlowTask>task).flow
-            if (<FlowTask>task).state == TASK_RETURNED:
-                self.forget_view(view)
-                return
+            returned = (<FlowTask>task).state == TASK_RETURNED
+        view.handler.open -= 1
+        if returned:
+            self.forget_view(view)
+            return
         error = None if task.cancelled() else task.exception()
         if error is not None:
             self.handler_failed(view, error)
