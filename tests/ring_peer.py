@@ -27,9 +27,10 @@ def write(ring: Ring, first: int, count: int, *, pauses: bool) -> None:
     rng = random.Random(first)
     with RingWriter(ring) as writer:
         for number in range(first, first + count):
-            while number % 16 == 0 and ring.stats().used > ring.stats().size - 65536:
-                writer.publish()
-                time.sleep(0.0005)
+            if number % 16 == 0:
+                writer.publish()  # for what is not published is not counted as used
+                while ring.stats().used > ring.stats().size - 65536:
+                    time.sleep(0.0005)
             assert writer.push(content(number), number)
             if rng.random() < 0.1:
                 writer.publish()

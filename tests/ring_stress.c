@@ -7,6 +7,7 @@
 
 #include <poll.h>
 #include <pthread.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -203,6 +204,46 @@ static void try_ring(int shared, int patient)
     writing_finish(&writing);
 }
 
+/* Two frames at a time, the second some moment after the bell for the first: also just
+ * when the reader has looked and is about to sleep. The writer waits until both are taken,
+ * so a bell that is missed is missed for ever. */
+static void *write_pairs(void *arg)
+{
+    struct aio_ring *ring = arg;
+    struct aio_ring_stats stats = {0};
+    struct aio_ring_writer *w;
+    uint32_t state = 3;
+
+    MUST(aio_ring_writer_open(&w, ring, NULL) == AIO_OK);
+    for (uint32_t i = 0; i < FRAMES; i++) {
+        while (aio_ring_get_stats(ring, &stats), i % 2 == 0 && stats.taken < i)
+            sched_yield();
+        for (uint32_t spin = random_next(&state) % 65536; spin; spin--)
+            atomic_signal_fence(memory_order_seq_cst);
+        MUST(push(w, i));
+        aio_ring_publish(w);
+    }
+    aio_ring_end(w);
+    aio_ring_writer_close(w);
+    return NULL;
+}
+
+static void try_pairs(void)
+{
+    struct aio_ring_options opt = {.end = 1};
+    struct aio_source *src;
+    struct aio_ring *ring;
+    pthread_t thread;
+
+    MUST(aio_ring_create(&ring, 1 << 16, 0, NULL) == AIO_OK);
+    MUST(aio_ring_source_open(&src, ring, &opt, NULL) == AIO_OK);
+    MUST(pthread_create(&thread, NULL, write_pairs, ring) == 0);
+    MUST(read_all(src, 0) == FRAMES);
+    pthread_join(thread, NULL);
+    src->ops->close(src);
+    aio_ring_put(ring);
+}
+
 static void try_pump(uint64_t ring_bytes)
 {
     struct aio_pump_options opt = {.ring_bytes = ring_bytes};
@@ -301,6 +342,7 @@ int main(void)
 {
     try_ring(1, 1);
     try_ring(0, 0);
+    try_pairs();
     try_pump(256 << 20);
     try_pump(1 << 14);
     try_join();

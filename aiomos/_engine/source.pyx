@@ -181,7 +181,8 @@ cdef class Source:
             src.ops.stats(src, &self.last_stats)
             self.last_message = _text(src.message)
             self.src = NULL
-            src.ops.close(src)
+            with nogil:  # a pump waits for its thread
+                src.ops.close(src)
 
     def stats(self) -> SourceStats:
         """The counters now, or as they were when the source was closed."""

@@ -202,6 +202,20 @@ def test_consumer_sleeps_until_the_thread_rings() -> None:
                 assert burst == [b"%d" % number]
 
 
+def descriptors() -> set[str]:
+    return {entry.name for entry in Path("/proc/self/fd").iterdir()}
+
+
+def test_closing_gives_everything_back() -> None:
+    before = descriptors()
+    for _ in range(20):
+        with Ring.create(4096) as ring, Ring.attach(ring.fileno(), ring.bell) as other:
+            with RingWriter(other), join_sources([ring_source(ring)]) as joined:
+                pump_source(joined, ring_bytes=4096).close()
+                assert len(descriptors()) > len(before)
+    assert descriptors() == before
+
+
 # ---- sending -----------------------------------------------------------------------------
 
 
