@@ -36,6 +36,7 @@ class Driver:
         self.linger_seconds = linger
         self.finishing = False  # the source ends where it has nothing
         self.failed = 0  # times that an every handler raised
+        self.alive: Callable[[], int] = lambda: pump.queue.alive  # handlers that have not ended
         self.on_failure: Callable[[Flow | None, BaseException, str], None] = report_failure
         pump.queue.on_runnable = self._runnable
 
@@ -365,7 +366,7 @@ class Live(Driver):
         waits = [] if seconds is None else [seconds]
         if self._fd < 0:
             waits.append(IDLE_POLL)
-        elif self.pump.queue.alive:
+        elif self.alive():
             waits.append(HEARTBEAT)
         if waits:
             self._timer = self.loop.call_later(min(waits), self._look)

@@ -172,6 +172,7 @@ class Engine:
             await first.enter()
             self._driver = driver = self._make_driver(pump, loop, self._stop)
             driver.on_failure = self._report
+            driver.alive = self._alive
             stack.callback(driver.close)
             if self._stall:
                 self._stalls = stack.enter_context(StallDetector(pump.queue, self._stall))

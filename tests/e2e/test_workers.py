@@ -120,21 +120,24 @@ def test_only_worker_of_a_capture_says_what_a_run_without_says(start):
 
 # ---- what befalls one ----------------------------------------------------------------------------
 
-KILLS = WHOLE + """
+KILLS = (
+    WHOLE
+    + """
 @app.tcp()
 async def kills(flow):
     if rss.worker_of(flow.key, 2) == 1:
         os.kill(os.getpid(), 9)
 """
+)
 
 
 def test_worker_killed_in_the_middle_of_a_capture_is_told_of_and_the_other_one_finishes(start):
     run = start(KILLS, CAPTURES / "http_demo.pcap", "--workers", 2)
     assert ended(run) == 1
     told = [line for line in run.err.splitlines() if "worker 1" in line]
-    assert told == [
-        "aiomos: worker 1 was killed by SIGKILL: what its flows had to say is lost"
-    ], run
+    assert told == ["aiomos: worker 1 was killed by SIGKILL: what its flows had to say is lost"], (
+        run
+    )
     whole = start(WHOLE, CAPTURES / "http_demo.pcap")
     assert ended(whole) == 0
     assert 0 < len(run.lines) < len(whole.lines)
@@ -262,7 +265,9 @@ def test_supervisor_killed_workers_end_by_themselves_in_order(start):
 
 def test_worker_killed_while_a_child_of_its_goes_on_is_noticed(start):
     """A child that was forked has the worker's end of the channel, which it keeps open."""
-    forks = WHOLE + """
+    forks = (
+        WHOLE
+        + """
 import time
 @app.tcp()
 async def forks(flow):
@@ -272,6 +277,7 @@ async def forks(flow):
         print("waits", os.getpid(), child, flush=True)
         os.kill(os.getpid(), 9)
 """
+    )
     run = start(forks, CAPTURES / "http_demo.pcap", "--workers", 2)
     _, (child,) = waiting(run, 1)
     try:
