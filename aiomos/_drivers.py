@@ -37,7 +37,7 @@ class Driver:
         self.linger_seconds = linger
         self.finishing = False  # the source ends where it has nothing
         self.failed = 0  # times that an every handler raised
-        self.alive: Callable[[], int] = lambda: 0  # handlers that have not ended
+        self.alive: Callable[[], int] = lambda: pump.queue.alive  # handlers that have not ended
         self.on_failure: Callable[[Flow | None, BaseException, str], None] = report_failure
         pump.queue.on_runnable = self._runnable
 

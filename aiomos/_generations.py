@@ -91,6 +91,7 @@ class Generations:
         self._old: list[Generation] = []  # in order of birth
         self._ended: asyncio.Future[None] | None = None  # while it is served, not done
         self._ending: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._older: set[Task] = set()  # at work when the present one came
         self._watching: set[Task] = set()
 
     async def reload(self, app: App) -> None:
@@ -153,15 +154,17 @@ class Generations:
         await before.rest()
         new.tick(self._ticker)
         self._old.append(new)
-        task = asyncio.ensure_future(self._watch(before, list(self._tasks())))
+        tasks = set(self._tasks())
+        task = asyncio.ensure_future(self._watch(before, list(tasks - self._older)))
+        self._older = tasks
         self._watching.add(task)
         task.add_done_callback(self._watching.discard)
 
     async def _watch(self, old: Generation, tasks: list[Task]) -> None:
         """Until the last handler of an old one has ended, or has had its time.
 
-        ``tasks`` are those of now; flows that were seen before, but whose handlers had not begun,
-        bring more of them.
+        ``tasks`` are those that it had at the reload; flows that were seen before, but whose
+        handlers had not begun, bring more of them.
         """
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._drain):

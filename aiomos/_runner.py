@@ -237,8 +237,9 @@ class Engine:
             self._filters.add(rule.protocol, *rule.within, rule.filter)
         return self._busy(handlers)
 
-    def _busy(self, handlers: list[Handler]) -> Callable[[], bool]:
+    def _busy(self, added: list[Handler]) -> Callable[[], bool]:
         """Whether flows are those of the handlers that were added last."""
+        handlers = tuple(added)  # the list may grow
         mask = (1 << len(self._handlers)) - (1 << len(self._handlers) - len(handlers))
         return lambda: any(h.open for h in handlers) or self.core.awaits(mask)
 
