@@ -29,6 +29,8 @@ WAITING = 4096
 BUDGET = 8192
 #: Virtual devices that other processes can read, if one has opened them.
 _READ_BY_OTHERS = ("net_pcap", "net_ring", "net_null", "net_tap", "net_memif")
+#: So many characters after its name, and nothing of the others.
+_PCAP_ARGUMENTS = 63
 #: Mbufs of a queue besides the budget, and bytes of each (docs/dpdk.md); MiB for all else.
 _BESIDES, _MBUF, _REST = 4096, 2816, 16
 
@@ -43,15 +45,29 @@ def why_apart(launch: Launch, count: int) -> str | None:
     if launch.huge == "no":
         return "--huge no"
     for device in launch.dpdk:
-        name = dpdkconfig.device_name(device)
-        if dpdkconfig.is_virtual(name) and not name.startswith(_READ_BY_OTHERS):
-            return f"one process alone can have {name}"
+        if limit := _limit_of(device):
+            return limit
     if count + 2 > MOST_LCORES:
         return f"{MOST_LCORES - 2} processes at most can share DPDK's memory"
     obstacle = _no_pages(launch, count)
     if obstacle and launch.huge == "yes":
         raise SourceError(obstacle)
     return obstacle
+
+
+def _limit_of(device: str) -> str | None:
+    """What a driver cannot do for other processes than the one that opened the device."""
+    name = dpdkconfig.device_name(device)
+    if not dpdkconfig.is_virtual(name):
+        return None
+    if not name.startswith(_READ_BY_OTHERS):
+        return f"one process alone can have {name}"
+    if name.startswith("net_pcap"):
+        if "infinite_rx=1" in device:
+            return f"one process alone can read {name} again and again"
+        if len(device) - len(name) - 1 > _PCAP_ARGUMENTS:
+            return f"{name} tells other processes {_PCAP_ARGUMENTS} characters of its arguments"
+    return None
 
 
 def _no_pages(launch: Launch, count: int) -> str | None:

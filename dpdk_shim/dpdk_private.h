@@ -106,13 +106,12 @@ enum aio_clock {
 
 #define AIO_RSS_KEY_MAX 64
 
-/* What outlives whoever reads a queue, or a ring to a worker: each in a cache line of its
- * own, since others count beside it. */
+/* What outlives whoever reads a queue, or a ring to a worker: the frames that all readers so
+ * far took; those dropped before they were a reader's; and of these, those before the
+ * present one. Each in a cache line of its own, since others count beside it. */
 struct aio_tally {
-    _Alignas(
-        RTE_CACHE_LINE_SIZE) _Atomic uint64_t taken; /* frames, by all readers so far */
-    _Atomic uint64_t dropped;                        /* before they were a reader's */
-    _Atomic uint64_t settled; /* of the dropped: those before the present reader */
+    _Alignas(RTE_CACHE_LINE_SIZE) _Atomic uint64_t taken;
+    _Atomic uint64_t dropped, settled;
 };
 
 static inline uint64_t aio_tally_get(const _Atomic uint64_t *counter)

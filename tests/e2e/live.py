@@ -30,6 +30,7 @@ from aiomos._metrics import WorkerStats, sum_of
 
 CLIENT, SERVER = "192.0.2.10", "192.0.2.20"
 INTERFACE = "s0"  # the server's
+AIOMOS = (sys.executable, "-m", "aiomos.cli")
 PROGRAMS = ("ip", "ethtool", "nginx")
 #: Seconds for what takes a fraction of one; a failure, not a measure.
 PATIENCE = 60.0
@@ -230,11 +231,18 @@ def logged_by_nginx(log: Path, requests: int) -> Counter[tuple[int, int, str]]:
 class Run:
     """An `aiomos run` on an interface of a host."""
 
-    def __init__(self, space: Namespace, folder: Path, app: Path | str, *args: object) -> None:
+    def __init__(
+        self,
+        space: Namespace,
+        folder: Path,
+        app: Path | str,
+        *args: object,
+        program: Sequence[str] = AIOMOS,
+    ) -> None:
         self.folder = folder
         self._out, self._err = folder / "run.out", folder / "run.err"
         environment = os.environ | {"XDG_RUNTIME_DIR": str(folder)}
-        words = [sys.executable, "-m", "aiomos.cli", "run", str(app), *map(str, args)]
+        words = [*program, "run", str(app), *map(str, args)]
         with self._out.open("wb") as out, self._err.open("wb") as err, space.entered():
             self.process = subprocess.Popen(
                 words, stdin=subprocess.DEVNULL, stdout=out, stderr=err, env=environment
@@ -349,10 +357,16 @@ def running(
 
 
 @contextlib.contextmanager
-def started(space: Namespace, folder: Path, app: Path | str, *args: object) -> Iterator[Run]:
+def started(
+    space: Namespace,
+    folder: Path,
+    app: Path | str,
+    *args: object,
+    program: Sequence[str] = AIOMOS,
+) -> Iterator[Run]:
     """The same, without waiting for anything."""
     folder.mkdir(exist_ok=True)
-    run = Run(space, folder, app, *args)
+    run = Run(space, folder, app, *args, program=program)
     try:
         yield run
     finally:
