@@ -79,11 +79,15 @@ class Driver:
         closed = self.loop.create_future()
 
         def close() -> None:
+            self._last_frames()
             self.pump.close_flows(names.CLOSE_REASONS.index("SHUTDOWN"))
             closed.set_result(None)
 
         self.loop.call_soon(close)
         await closed
+
+    def _last_frames(self) -> None:
+        """Before a run is stopped."""
 
     async def linger(self, alive: Callable[[], int]) -> None:
         """Up to linger seconds for handlers to end by themselves."""
@@ -288,6 +292,12 @@ class Live(Driver):
         if self._end.done():
             self._end.result()
         await self._close_flows()
+
+    def _last_frames(self) -> None:
+        """What was received is processed, so that the sums are right."""
+        for _ in range(MOST_BURSTS):
+            if self.pump.unprocessed:
+                self.pump.turn()
 
     def _lingering(self) -> None:
         self._runnable()
