@@ -21,7 +21,7 @@ log = logging.getLogger("aiomos")
 IDLE_POLL = 0.002  # seconds between looks at a live source that has no descriptor
 MOST_BURSTS = 8  # of a live source in a row, where no handler had anything to do
 LINGER_POLL = 0.01  # seconds between looks whether handlers have ended
-HEARTBEAT = 0.02  # seconds that engine time may stay behind while handlers wait and nothing comes
+HEARTBEAT = 0.25  # seconds that engine time may stay behind while handlers wait and nothing comes
 
 
 class Driver:
@@ -254,6 +254,8 @@ class Live(Driver):
         self._soon: asyncio.Handle | None = None  # the next look, if it does not wait
         self._timer: asyncio.TimerHandle | None = None  # ... or the latest time of it
         self._fd = pump.source.fileno()
+        self._watching = False  # from until_end() to its end
+        pump.on_call = self._look_soon  # what is due next may be due sooner now
         self._idle()
 
     def close(self) -> None:
@@ -262,7 +264,7 @@ class Live(Driver):
 
     def _pause(self) -> None:
         """No look any more."""
-        self.pump.on_call = None
+        self._watching = False
         for handle in (self._soon, self._timer):
             if handle is not None:
                 handle.cancel()
@@ -280,7 +282,7 @@ class Live(Driver):
     async def until_end(self) -> None:
         if self._fd >= 0:
             self.loop.add_reader(self._fd, self._readable)
-        self.pump.on_call = self._look_soon  # what is due next may be due sooner now
+        self._watching = True
         self._look_soon()
         stopped = self.loop.create_task(self.stop.wait())
         ends: list[asyncio.Future[Any]] = [self._end, stopped]
@@ -312,7 +314,7 @@ class Live(Driver):
         self._look_soon()
 
     def _look_soon(self) -> None:
-        if self._soon is None and not self._end.done():
+        if self._watching and self._soon is None and not self._end.done():
             self._soon = self.loop.call_soon(self._look)
 
     def _runnable(self) -> None:
@@ -323,6 +325,7 @@ class Live(Driver):
         if self._soon is None:  # else time goes on with the frames
             self._idle()
         self.pump.step_tasks()
+        self._look_soon()  # for what they wait for now
 
     def _look(self) -> None:
         """One cycle; then at once another, or none until something comes."""

@@ -45,10 +45,9 @@ def test_nginx_serves_requests_all_are_logged_as_nginx_does(wire, tmp_path, offl
         live.nginx(wire.server, tmp_path) as log,
         live.running(wire.server, tmp_path / "run", HTTP_LOG, "-B", RING, *workers) as run,
     ):
-        before = wire.frames()
         live.load(wire, REQUESTS)
         truth = live.logged_by_nginx(log, REQUESTS)
-        total = run.until_all_seen(wire, before)
+        total = run.until_settled()
         each = [WorkerStats(**worker) for worker in run.shown()["workers"]]
         status = run.end()
     assert status == 0, run
