@@ -58,6 +58,7 @@ bench:  ## Measure aiomos beside its peers (BENCH_ARGS=--quick: half a minute)
 	$(ENV) bench python -m benchmarks.instructions
 	$(ENV) bench python -m benchmarks.limits
 	$(ENV) bench python -m benchmarks.workers $(filter --quick,$(BENCH_ARGS))
+	$(ENV) bench python -m benchmarks.live $(filter --quick,$(BENCH_ARGS))
 	$(ENV) bench python -m benchmarks.testpmd $(filter --quick,$(BENCH_ARGS))
 
 docs:  ## Build the documentation into docs/_build

@@ -10,7 +10,6 @@ Layers, from what users read down to the wire; an arrow never turns back::
 """
 
 import importlib
-import types
 import typing
 
 from aiomos._app import App
@@ -74,6 +73,7 @@ if typing.TYPE_CHECKING:
     from aiomos import rss as rss
     from aiomos import ssh as ssh
     from aiomos import tls as tls
+    from aiomos._engine.interface import open_interface as open_interface
 
 __version__ = "0.1.0"
 
@@ -133,6 +133,7 @@ __all__ = [
     "ZeroWindow",
     "flow_tasks",
     "open_files",
+    "open_interface",
     "replay",
     "run",
 ]
@@ -141,7 +142,11 @@ __all__ = [
 _LATER = frozenset({"dns", "http", "rss", "ssh", "tls"})
 
 
-def __getattr__(name: str) -> types.ModuleType:
+def __getattr__(name: str) -> typing.Any:
+    if name == "open_interface":
+        from aiomos._engine.interface import open_interface
+
+        return open_interface
     if name in _LATER:
         return importlib.import_module(f"{__name__}.{name}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

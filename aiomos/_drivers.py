@@ -22,7 +22,7 @@ log = logging.getLogger("aiomos")
 IDLE_POLL = 0.002  # seconds between looks at a live source that has no descriptor
 MOST_BURSTS = 8  # of a live source in a row, where no handler had anything to do
 LINGER_POLL = 0.01  # seconds between looks whether handlers have ended
-HEARTBEAT = 0.02  # seconds that engine time may stay behind while handlers wait and nothing comes
+HEARTBEAT = 0.25  # seconds that engine time may stay behind while handlers wait and nothing comes
 
 
 class Driver:
@@ -80,11 +80,15 @@ class Driver:
         closed = self.loop.create_future()
 
         def close() -> None:
+            self._last_frames()
             self.pump.close_flows(names.CLOSE_REASONS.index("SHUTDOWN"))
             closed.set_result(None)
 
         self.loop.call_soon(close)
         await closed
+
+    def _last_frames(self) -> None:
+        """Before a run is stopped."""
 
     async def linger(self, alive: Callable[[], int]) -> None:
         """Up to linger seconds for handlers to end by themselves."""
@@ -272,6 +276,8 @@ class Live(Driver):
         self._soon: asyncio.Handle | None = None  # the next look, if it does not wait
         self._timer: asyncio.TimerHandle | None = None  # ... or the latest time of it
         self._fd = pump.source.fileno()
+        self._watching = False  # from until_end() to its end
+        pump.on_call = self._look_soon  # what is due next may be due sooner now
         self._idle()
 
     def close(self) -> None:
@@ -280,7 +286,7 @@ class Live(Driver):
 
     def _pause(self) -> None:
         """No look any more."""
-        self.pump.on_call = None
+        self._watching = False
         for handle in (self._soon, self._timer):
             if handle is not None:
                 handle.cancel()
@@ -298,7 +304,7 @@ class Live(Driver):
     async def until_end(self) -> None:
         if self._fd >= 0:
             self.loop.add_reader(self._fd, self._readable)
-        self.pump.on_call = self._look_soon  # what is due next may be due sooner now
+        self._watching = True
         self._look_soon()
         stopped = self.loop.create_task(self.stop.wait())
         ends: list[asyncio.Future[Any]] = [self._end, stopped]
@@ -310,6 +316,12 @@ class Live(Driver):
         if self._end.done():
             self._end.result()
         await self._close_flows()
+
+    def _last_frames(self) -> None:
+        """What was received is processed, so that the sums are right."""
+        for _ in range(MOST_BURSTS):
+            if self.pump.unprocessed:
+                self.pump.turn()
 
     def _lingering(self) -> None:
         self._runnable()
@@ -324,7 +336,7 @@ class Live(Driver):
         self._look_soon()
 
     def _look_soon(self) -> None:
-        if self._soon is None and not self._end.done():
+        if self._watching and self._soon is None and not self._end.done():
             self._soon = self.loop.call_soon(self._look)
 
     def _runnable(self) -> None:
@@ -335,6 +347,7 @@ class Live(Driver):
         if self._soon is None:  # else time goes on with the frames
             self._idle()
         self.pump.step_tasks()
+        self._look_soon()  # for what they wait for now
 
     def _look(self) -> None:
         """One cycle; then at once another, or none until something comes."""

@@ -444,9 +444,20 @@ def run(
         SourceError: a capture cannot be opened.
         FilterError: an expression does not compile.
     """
+    with patient_collector():  # which collects an engine that is over
+        return _run(as_app(app), source, io_patience, _stopper, options)
+
+
+def _run(
+    app: App,
+    source: Source | Path | Sequence[Path],
+    io_patience: float,
+    stopper: _Stopper | None,
+    options: dict[str, Any],
+) -> Summary:
     engine = Engine(source, **options)
     try:
-        return serve_on_own_loop(engine, as_app(app), io_patience, _stopper)
+        return serve_on_own_loop(engine, app, io_patience, stopper)
     finally:
         engine.close()
 

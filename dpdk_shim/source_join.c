@@ -89,8 +89,7 @@ static int join_result(struct aio_join *join)
         else if (!worst || aio_severity(part->result) > aio_severity(worst->result))
             worst = part;
     }
-    if (!over && !(worst && worst->result == AIO_EIO &&
-                   join->base.pub.caps & AIO_CAP_LIVE))
+    if (!over && !(worst && worst->result == AIO_EIO && join->base.pub.caps & AIO_CAP_LIVE))
         return AIO_OK;
     memcpy(join->base.pub.message, worst->src->message, sizeof join->base.pub.message);
     return worst->result;

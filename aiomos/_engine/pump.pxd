@@ -49,7 +49,7 @@ cdef class Pump:
     cdef OverLimit over_limit           # sides that their handlers leave unread
     cdef list timers                    # heap of (due_ns, number, callable)
     cdef bint live                      # between its frames, time is the machine's
-    cdef public object on_call          # told of calls asked for between two cycles; None: nobody is
+    cdef public object on_call          # told of calls asked for between two cycles; None: nobody
     cdef uint64_t timer_number
     cdef Py_ssize_t cancelled           # entries of it that were, about
     cdef int64_t due_ns                 # no frame of this burst is at or after it

@@ -23,6 +23,7 @@ class Pump:
     source: Source
     received: int
     filtered: int
+    unprocessed: int
     budget_spent: int
     handler_errors: int
     flow_endings: int

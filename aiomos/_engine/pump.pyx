@@ -534,6 +534,11 @@ cdef class Pump:
         return self.feed.received
 
     @property
+    def unprocessed(self):
+        """Frames that were received and have not been through the engine."""
+        return self.feed.now_batch.count - self.feed.head + self.feed.next_batch.count
+
+    @property
     def filtered(self):
         """Frames that did not pass -f."""
         return self.feed.filtered

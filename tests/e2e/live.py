@@ -38,6 +38,19 @@ FULL = os.environ.get("AIOMOS_FULL", "") not in ("", "0")
 T = TypeVar("T")
 
 
+def frames_of(space: Namespace, interface: str) -> int:
+    """Frames that an interface of a host has sent and received, by the kernel's count."""
+    with space.entered():
+        shown = subprocess.run(
+            ["ip", "-j", "-s", "link", "show", interface],
+            capture_output=True,
+            check=True,
+            timeout=PATIENCE,
+        )
+    counted = json.loads(shown.stdout)[0]["stats64"]
+    return int(counted["rx"]["packets"] + counted["tx"]["packets"])
+
+
 def obstacle() -> str | None:
     """Why nothing of this can run here, if so."""
     if not sys.platform.startswith("linux"):
@@ -80,18 +93,6 @@ class Wire:
         end.settimeout(PATIENCE)
         end.connect((SERVER, port))
         return end
-
-    def frames(self) -> int:
-        """Frames that the server's interface has sent and received."""
-        with self.server.entered():
-            shown = subprocess.run(
-                ["ip", "-j", "-s", "link", "show", INTERFACE],
-                capture_output=True,
-                check=True,
-                timeout=PATIENCE,
-            )
-        counted = json.loads(shown.stdout)[0]["stats64"]
-        return int(counted["rx"]["packets"] + counted["tx"]["packets"])
 
 
 @contextlib.contextmanager
@@ -239,7 +240,8 @@ class Run:
         *args: object,
         program: Sequence[str] = AIOMOS,
     ) -> None:
-        self.folder = folder
+        self.space, self.folder = space, folder
+        self.interface, self._before = "", 0
         self._out, self._err = folder / "run.out", folder / "run.err"
         environment = os.environ | {"XDG_RUNTIME_DIR": str(folder)}
         words = [*program, "run", str(app), *map(str, args)]
@@ -263,12 +265,13 @@ class Run:
         """Standard error so far."""
         return self._err.read_text()
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         return f"status {self.process.poll()}\n{self.out[-2000:]}\n{self.err[-4000:]}"
 
-    def until_ready(self) -> Run:
-        """It has said that it listens; or why it does not."""
+    def until_ready(self, interface: str) -> Run:
+        """It has said that it listens."""
         self.until(lambda: "listening on" in self.err)
+        self.interface, self._before = interface, frames_of(self.space, interface)
         return self
 
     def until(self, what: Callable[[], T]) -> T:
@@ -319,23 +322,15 @@ class Run:
         return sum_of(self.workers())
 
     def until_settled(self) -> WorkerStats:
-        """All that came has been processed: nothing waits, twice, and nothing was added."""
+        """All that the interface has counted since it was ready was received and processed."""
 
         def settled() -> WorkerStats | None:
-            first, second = self.total(), self.total()
-            quiet = first.received == second.received and second.waiting == 0
-            return second if quiet else None
+            seen = frames_of(self.space, self.interface) - self._before
+            total = self.total()
+            twice = total.handed_over + total.counters["rejoined"]
+            return total if total.received - twice >= seen and not total.waiting else None
 
         return self.until(settled)
-
-    def until_all_seen(self, wire: Wire, before: int) -> WorkerStats:
-        """The frames that the interface counts since then are those that were received."""
-
-        def all_seen() -> WorkerStats | None:
-            total = self.until_settled()
-            return total if total.received == wire.frames() - before else None
-
-        return self.until(all_seen)
 
     def send(self, number: int) -> None:
         """To the process that was started."""
@@ -353,7 +348,7 @@ def running(
 ) -> Iterator[Run]:
     """A run on the server's interface that is ready; killed at the end if it is still there."""
     with started(space, folder, app, "-i", interface, *args) as run:
-        yield run.until_ready()
+        yield run.until_ready(interface)
 
 
 @contextlib.contextmanager

@@ -212,7 +212,7 @@ def test_capture_written_live_reads_as_the_run_did(wire, tmp_path, offloads, suf
         assert run.end() == 0
     received, _, dropped, flows = summary(run)
     assert dropped == 0
-    assert sum(" ms  " in line for line in run.lines) == 200
+    assert sum(" ms  " in line for line in run.lines) == 200, run
     replayed = subprocess.run(
         [sys.executable, "-m", "aiomos.cli", "run", HTTP_LOG, "-r", path, "--checksums", "off"],
         capture_output=True,
@@ -288,7 +288,7 @@ def test_program_runs_an_app_on_an_interface_until_a_signal(wire, listener):
         summary = aiomos.run(sizes, source, filter="tcp port 7000")
         thread.join(live.PATIENCE)
     assert 0 in found
-    assert summary.received == summary.processed > 0
+    assert summary.received >= summary.processed > 0
     assert (summary.dropped, summary.failed) == (0, False)
 
 

@@ -106,7 +106,6 @@ def test_root_without_the_capability_has_no_permission(wire, tmp_path, app, kind
         (("-i", "s0", "--workers", 2, "-c", 5), "-c counts in one process"),
         (("-i", "s0", "--cores", "9999"), "there is no core 9999"),
         (("-i", "s0", "--cores", "0", "--workers", 2), "1 cores for 2 workers"),
-        (("-i", "s0", "--workers", 2, "--exclusive"), "--exclusive is for one worker"),
         (("-i", "s0", "-B", 8 << 20), "MiB at the most"),
         (("-i", "s0", "--workers", 2, "-f", "port"), "filter does not compile"),
         (("-i", "s0", "-f", "port"), "filter does not compile"),
