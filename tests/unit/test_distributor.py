@@ -50,7 +50,7 @@ def taken(ring):
 def flows(count=40):
     """Both ends of so many flows: the frame, and the flow's ends and ports."""
     for n in range(count):
-        for ends, version in ((ENDS, 4), (ENDS6, 6)):
+        for ends in (ENDS, ENDS6):
             for ports, (source, target) in (((5000 + n, 53), ends), ((53, 5000 + n), ends[::-1])):
                 key = (source, ports[0], target, ports[1])
                 for protocol in (TCP, UDP):
