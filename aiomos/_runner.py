@@ -444,9 +444,10 @@ def run(
         SourceError: a capture cannot be opened.
         FilterError: an expression does not compile.
     """
+    served = as_app(app)
     engine = Engine(source, **options)
     try:
-        return serve_on_own_loop(engine, as_app(app), io_patience, _stopper)
+        return serve_on_own_loop(engine, served, io_patience, _stopper)
     finally:
         engine.close()
 
