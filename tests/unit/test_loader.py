@@ -7,7 +7,7 @@ import sys
 import pytest
 
 import aiomos
-from aiomos._loader import load_app
+from aiomos._loader import load_again, load_app
 
 ONE = "import aiomos\napp = aiomos.App()\n"
 
@@ -82,3 +82,32 @@ def test_what_is_no_app_is_told_in_one_line_that_names_it(tmp_path, text, spec, 
         load_app(spec)
     assert "\n" not in str(caught.value)
     assert spec.partition(":")[0] in str(caught.value)
+
+
+# ---- again -----------------------------------------------------------------------------------
+
+
+def test_app_loaded_again_is_that_of_its_present_sources(tmp_path):
+    write(tmp_path, "value = 1\n", "neighbour.py")
+    write(tmp_path, "import neighbour\n" + ONE + "value = neighbour.value\n")
+    first = load_app("loaded.py")
+    old = sys.modules["loaded"]
+    write(tmp_path, "value = 'changed'\n", "neighbour.py")
+    second = load_again("loaded.py")
+    assert second is not first
+    assert (old.value, sys.modules["loaded"].value) == (1, "changed")
+
+
+@pytest.mark.parametrize("broken", ["1 +\n", "raise SystemExit(3)\n", "x = 1\n"])
+def test_app_that_cannot_be_loaded_again_leaves_modules_as_they_were(tmp_path, broken):
+    write(tmp_path, "value = 1\n", "neighbour.py")
+    write(tmp_path, "import neighbour\n" + ONE)
+    load_app("loaded.py")
+    before = dict(sys.modules)
+    write(tmp_path, "import neighbour\n" + broken)
+    with pytest.raises(aiomos.AppError):
+        load_again("loaded.py")
+    assert {name: sys.modules[name] for name in before} == before
+    write(tmp_path, ONE + "again = True\n")
+    load_again("loaded.py")
+    assert sys.modules["loaded"].again
