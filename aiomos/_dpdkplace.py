@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from aiomos._engine import dpdkconfig
 from aiomos._engine.dpdkconfig import DpdkConfig
 from aiomos._launch import FAN, Launch, Place
 
 if TYPE_CHECKING:
-    from aiomos._engine._dpdk import Fan
     from aiomos._engine.source import Source
 
 
@@ -37,7 +36,6 @@ def attached(launch: Launch, place: Place, stack: contextlib.ExitStack) -> Sourc
     return stack.enter_context(source)
 
 
-def attached_fan() -> Fan:
-    """The rings to the workers, for the distributor, which is attached already."""
-    fan: Fan = dpdkconfig.load().attach_fan(FAN)
-    return fan
+def attached_fan() -> Any:
+    """The rings to the workers, a Fan, for the distributor, which is attached already."""
+    return dpdkconfig.load().attach_fan(FAN)

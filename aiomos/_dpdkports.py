@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from aiomos._engine import dpdkconfig
 from aiomos._engine.dpdkconfig import DpdkConfig
@@ -17,9 +17,6 @@ from aiomos._engine.dpdkfacts import PortInfo
 from aiomos._engine.errors import AiomosError, ConfigError, SourceError
 from aiomos._launch import FAN, MOST_LCORES, Launch
 from aiomos.rss import TABLE
-
-if TYPE_CHECKING:
-    from aiomos._engine._dpdk import Fan, Port
 
 log = logging.getLogger("aiomos")
 
@@ -116,8 +113,8 @@ class SharedPorts:
 
     def __init__(self, launch: Launch, count: int) -> None:
         self.count = count
-        self.ports: list[Port] = []
-        self.fan: Fan | None = None
+        self.ports: list[Any] = []  # Port and Fan of the module that links DPDK
+        self.fan: Any = None
         self._dpdk = dpdk = dpdkconfig.load()
         config = DpdkConfig(devices=launch.dpdk, huge="yes", shared=True)
         self.prefix: str = dpdk.initialise(config).file_prefix
@@ -161,10 +158,10 @@ class SharedPorts:
     def taken(self, number: int) -> int:
         """Frames that the processes at a place have taken from the ports, or from its ring."""
         if self.fan is None:
-            return sum(port.taken(number) for port in self.ports)
+            return sum(int(port.taken(number)) for port in self.ports)
         if number < self.count:
-            return self.fan.taken(number)
-        return sum(port.taken(0) for port in self.ports)
+            return int(self.fan.taken(number))
+        return sum(int(port.taken(0)) for port in self.ports)
 
     def recover_reader(self, number: int) -> None:
         """What a process held that read queues and died, the distributor's number included."""
