@@ -439,6 +439,9 @@ cdef class Pump:
         cdef int result = self.cycle(self.earliest(limit_ns))
         if result == CYCLE_END and self.at_end():
             return CYCLE_WORKED
+        if result == CYCLE_EMPTY and self.queue.runnable():     # steps beyond the budget
+            self.step_tasks()
+            return CYCLE_WORKED
         return result
 
     def turns(self, int most):

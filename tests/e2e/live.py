@@ -268,10 +268,11 @@ class Run:
     def __repr__(self) -> str:
         return f"status {self.process.poll()}\n{self.out[-2000:]}\n{self.err[-4000:]}"
 
-    def until_ready(self, interface: str) -> Run:
-        """It has said that it listens."""
+    def until_ready(self, interface: str = "") -> Run:
+        """It has said that it listens; on a kernel interface, whose frames are counted from now."""
         self.until(lambda: "listening on" in self.err)
-        self.interface, self._before = interface, frames_of(self.space, interface)
+        if interface:
+            self.interface, self._before = interface, frames_of(self.space, interface)
         return self
 
     def until(self, what: Callable[[], T]) -> T:
@@ -322,9 +323,13 @@ class Run:
         return sum_of(self.workers())
 
     def until_settled(self) -> WorkerStats:
-        """All that the interface has counted since it was ready was received and processed."""
+        """All that the interface has counted since it was ready was received and processed; of a
+        device that nobody else counts for, nothing waits and nothing more comes."""
 
         def settled() -> WorkerStats | None:
+            if not self.interface:
+                first, second = self.total(), self.total()
+                return second if first == second and not second.waiting else None
             seen = frames_of(self.space, self.interface) - self._before
             total = self.total()
             twice = total.handed_over + total.counters["rejoined"]

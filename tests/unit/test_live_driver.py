@@ -114,9 +114,6 @@ def test_engine_time_follows_the_machines_clock_and_never_goes_back(play):
     assert seen == sorted(seen)
 
 
-@pytest.mark.xfail(
-    strict=True, reason="engine time is that of the last heartbeat, up to 20 ms behind"
-)
 def test_handler_resumed_by_another_future_sleeps_from_then_on(play):
     """While nothing comes engine time stands still, until somebody asks for it."""
     notes = Notes()
@@ -156,9 +153,6 @@ def test_frames_that_pass_no_filter_leave_the_loop_its_turns(play):
     assert len([taken for taken in seen if 0 < taken < count]) >= 3
 
 
-@pytest.mark.xfail(
-    strict=True, reason="steps left over from the last burst wait for the heartbeat", run=False
-)
 def test_steps_beyond_the_budget_are_made_at_once_in_the_next_turns(play, tasks, monkeypatch):
     if tasks == "asyncio":
         pytest.skip("asyncio's tasks are stepped by the loop, without a budget")
