@@ -2,7 +2,7 @@
 # PYTHON=python3.12 make test   takes that interpreter, in an environment of its own.
 
 ENV := scripts/env.sh
-TEST_LIMIT ?= 780
+TEST_LIMIT ?= 1500
 FULL_TEST_LIMIT ?= 3600
 # pytest, ended with its summary, as by ^C, when all tests together take longer than $(1) seconds.
 pytest_within = $(ENV) test timeout --foreground --signal=INT --kill-after=30 $(1) \
