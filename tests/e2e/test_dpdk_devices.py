@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 
 import pytest
 
 sys.path.append(str(Path(__file__).parents[1]))
-from dpdk_kit import Actor, act, free_pages, needs_dpdk, needs_root
+from dpdk_kit import Actor, act, huge_pages, needs_dpdk, needs_root
 
 pytestmark = needs_dpdk
 
@@ -105,10 +104,9 @@ def test_tap_whose_link_goes_and_comes_back_goes_on():
 
 
 def test_virtio_user_and_vhost_talk(tmp_path):
-    if os.geteuid() != 0 or free_pages() < 64:
-        pytest.skip("needs root and 64 free huge pages of 2 MiB")
     path, n = str(tmp_path / "vhost.sock"), 100
-    with Actor("vhost_server", path=path, n=n) as server:
+    (tmp_path / "huge").mkdir()
+    with huge_pages(tmp_path / "huge"), Actor("vhost_server", path=path, n=n) as server:
         assert server.hear() == "ready"
         assert act("virtio_user", path=path, n=n) == {"right": True, "missing": [0]}
         assert server.hear() is True
