@@ -80,9 +80,13 @@ class Driver:
         closed = self.loop.create_future()
 
         def close() -> None:
-            self._last_frames()
-            self.pump.close_flows(names.CLOSE_REASONS.index("SHUTDOWN"))
-            closed.set_result(None)
+            try:
+                self._last_frames()
+                self.pump.close_flows(names.CLOSE_REASONS.index("SHUTDOWN"))
+            except BaseException as error:  # else who waits would wait for ever
+                closed.set_exception(error)
+            else:
+                closed.set_result(None)
 
         self.loop.call_soon(close)
         await closed
