@@ -45,4 +45,21 @@ int aio_queue_open(struct aio_queue *queue, const struct aio_dpdk_queue *what,
 int aio_queue_send(const struct aio_queue *queue, struct rte_mempool *const *pools,
                    unsigned n_pools, const struct aio_frame *frames, unsigned n);
 
+/* One more hold on a frame, unless too many mbufs are with the consumer already. */
+static inline int aio_mark_retain(struct aio_source *src, struct aio_source_stats *stats,
+                                  uint64_t held, uint64_t budget,
+                                  const struct aio_frame *frame)
+{
+    struct aio_mark *mark = aio_mark_of(frame->owner);
+
+    if (held > budget || mark->holds == UINT16_MAX) {
+        stats->dropped_pool++;
+        return aio_fail(src, AIO_ENOMEM, "the budget of %llu held mbufs is used up",
+                        (unsigned long long)budget);
+    }
+    mark->holds++;
+    stats->outstanding++;
+    return AIO_OK;
+}
+
 #endif

@@ -134,19 +134,19 @@ bool aio_offload_describe(uint8_t *head, uint32_t head_len, uint32_t frame_len,
 void aio_offload_fill(uint8_t *frame, uint32_t len)
 {
     uint32_t head = len < AIO_OFFLOAD_HEAD ? len : AIO_OFFLOAD_HEAD;
-    struct virtio_net_hdr todo;
+    struct virtio_net_hdr wanted;
     uint64_t sum = 0;
     uint8_t *field;
 
-    if (!aio_offload_describe(frame, head, len, UINT32_MAX, 0, &todo))
+    if (!aio_offload_describe(frame, head, len, UINT32_MAX, 0, &wanted))
         return;
-    for (uint32_t at = todo.csum_start; at < len; at += 2)
+    for (uint32_t at = wanted.csum_start; at < len; at += 2)
         sum += at + 1 < len ? be16(frame + at) : (uint32_t)frame[at] << 8;
     while (sum >> 16)
         sum = (sum >> 16) + (sum & 0xffff);
-    field = frame + todo.csum_start + todo.csum_offset;
+    field = frame + wanted.csum_start + wanted.csum_offset;
     sum = ~sum & 0xffff;
-    if (sum == 0 && todo.csum_offset == 6)
+    if (sum == 0 && wanted.csum_offset == 6)
         sum = 0xffff; /* a datagram's zero would mean that it has none */
     field[0] = (uint8_t)(sum >> 8);
     field[1] = (uint8_t)sum;

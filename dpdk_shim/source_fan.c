@@ -64,16 +64,8 @@ static void fan_release(struct aio_source *src, const struct aio_frame *frames, 
 static int fan_retain(struct aio_source *src, struct aio_frame *frame)
 {
     struct fan_source *s = (struct fan_source *)src;
-    struct aio_mark *mark = aio_mark_of(frame->owner);
 
-    if (s->held > s->budget || mark->holds == UINT16_MAX) {
-        s->stats.dropped_pool++;
-        return aio_fail(src, AIO_ENOMEM, "the budget of %llu held mbufs is used up",
-                        (unsigned long long)s->budget);
-    }
-    mark->holds++;
-    s->stats.outstanding++;
-    return AIO_OK;
+    return aio_mark_retain(src, &s->stats, s->held, s->budget, frame);
 }
 
 /* Copies: the receiver's mbufs may not be freed by a driver of this process. */
