@@ -55,7 +55,7 @@ class Cable:
     def tap(self, name: str = "t0", **options: object) -> InterfaceSource:
         """A source on an interface of the near end."""
         with self.near.entered():
-            return open_interface(name, **options)  # type: ignore[arg-type]
+            return open_interface(name, **options)  # type: ignore[arg-type]  # of a test: any
 
     def raw(self, side: str = "far") -> socket.socket:
         """A packet socket that sends frames from one end, as they are, and receives none."""
