@@ -1,8 +1,9 @@
 """Two workers beside one, on one capture: ``python -m benchmarks.workers [--quick]``.
 
-Each worker reads the whole file, decodes up to the flow, and follows its own share of them, every
-byte read (``read_flows.py``). A round is one run of each, a moment apart; what counts is the ratio
-of the wall clock, start and end included. Nothing fails because it was slow.
+Each worker reads the whole file, looks at each frame as far as the flow, and follows its own share
+of them, every byte read (``read_flows.py``). A round is one run of each, a moment apart, and one of
+each on an empty capture. Two ratios of the wall clock: of whole runs, start and end included, and
+of the throughput, without what the empty one took. Nothing fails because it was slow.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import re
 import subprocess
 import sys
 import time
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from benchmarks import generate
@@ -23,8 +25,8 @@ REQUIRED = 1.8
 APP = Path(__file__).with_name("read_flows.py")
 
 
-def rate(capture: generate.Capture, workers: int) -> float:
-    """Packets a second of so many workers; all of them were processed."""
+def seconds(capture: generate.Capture, workers: int) -> float:
+    """How long a run of so many workers takes; all packets were processed."""
     words = [sys.executable, "-m", "aiomos.cli", "run", str(APP), "-r", str(capture.path)]
     began = time.perf_counter()
     done = subprocess.run(
@@ -37,7 +39,35 @@ def rate(capture: generate.Capture, workers: int) -> float:
     found = re.search(r"^(\d+) packets processed", done.stderr, re.MULTILINE)
     if done.returncode or found is None or int(found[1]) != capture.packets:
         raise SystemExit(f"{workers} workers: status {done.returncode}\n{done.stderr}")
-    return capture.packets / passed
+    return passed
+
+
+@dataclass
+class Runs:
+    """Packets a second of so many workers, round by round."""
+
+    workers: int
+    whole: list[float] = field(default_factory=list)
+    without_start: list[float] = field(default_factory=list)
+
+    def measure(self, capture: generate.Capture) -> None:
+        """One round."""
+        start = seconds(generate.empty(), self.workers)
+        passed = seconds(capture, self.workers)
+        self.whole.append(capture.packets / passed)
+        self.without_start.append(capture.packets / (passed - start))
+
+
+def table(one: Runs, two: Runs) -> str:
+    """Both counts, with and without the start."""
+    rows = [("packets a second", "1 worker", "2 workers", "of one's", "required")]
+    for name, ours, theirs in (
+        ("start and end included", two.whole, one.whole),
+        ("without them", two.without_start, one.without_start),
+    ):
+        both = (f"{Spread.of(theirs):,.0f}", f"{Spread.of(ours):,.0f}")
+        rows.append((name, *both, f"{ratios(ours, theirs):.2f}", f"{REQUIRED:.1f}"))
+    return columns(rows)
 
 
 def main() -> None:
@@ -51,18 +81,11 @@ def main() -> None:
         print("one core: nothing to share out")
         return
     capture = generate.short(args.packets or (100_000 if args.quick else 4_000_000))
-    one, two = [], []
+    one, two = Runs(1), Runs(2)
     for _ in range(args.rounds or (2 if args.quick else 7)):
-        one.append(rate(capture, 1))
-        two.append(rate(capture, 2))
-    ratio = ratios(two, one)
-    assert ratio is not None
-    rows = [
-        ("workers", "packets/s", "of one's", "required"),
-        ("1", f"{Spread.of(one):,.0f}", "1", ""),
-        ("2", f"{Spread.of(two):,.0f}", f"{ratio:.2f}", f"{REQUIRED:.1f}"),
-    ]
-    print(columns(rows))
+        one.measure(capture)
+        two.measure(capture)
+    print(table(one, two))
 
 
 if __name__ == "__main__":

@@ -39,7 +39,8 @@ struct rte_mempool *aio_mbuf_pool_create(const char *name, unsigned n, uint32_t 
 {
     struct rte_mempool *pool = rte_pktmbuf_pool_create_by_ops(
         name, n, shared ? 0 : RTE_MEMPOOL_CACHE_MAX_SIZE / 2,
-        RTE_ALIGN(sizeof(struct aio_mbuf_room), RTE_MBUF_PRIV_ALIGN),
+        /* so that data begins where a cache line does: drivers copy aligned bytes faster */
+        RTE_ALIGN(sizeof(struct aio_mbuf_room), RTE_CACHE_LINE_SIZE),
         (uint16_t)(room + RTE_PKTMBUF_HEADROOM), socket,
         shared ? "ring_sp_sc" : "ring_mp_mc");
 
@@ -50,13 +51,33 @@ struct rte_mempool *aio_mbuf_pool_create(const char *name, unsigned n, uint32_t 
 
 /* ---- holds -------------------------------------------------------------------------------- */
 
+/* Nobody else holds it, and nothing hangs on it: it goes back as it is. */
+static bool is_plain(const struct rte_mbuf *mbuf, const struct rte_mempool *pool)
+{
+    return mbuf->pool == pool && rte_mbuf_refcnt_read(mbuf) == 1 && !mbuf->next &&
+           RTE_MBUF_DIRECT(mbuf);
+}
+
+static void forget_holders(struct rte_mbuf *const *mbufs, unsigned n)
+{
+    for (unsigned i = 0; i < n; i++)
+        aio_mark_of(mbufs[i])->holder = AIO_HELD_BY_NOBODY;
+}
+
 /* The mark goes after the mbuf went: who dies in between leaves a mark on a free mbuf,
  * which mending takes off, instead of an mbuf that nobody would ever find. */
 void aio_mbufs_free(struct rte_mbuf **mbufs, unsigned n)
 {
-    rte_pktmbuf_free_bulk(mbufs, n);
-    for (unsigned i = 0; i < n; i++)
-        aio_mark_of(mbufs[i])->holder = AIO_HELD_BY_NOBODY;
+    struct rte_mempool *pool = n ? mbufs[0]->pool : NULL;
+    unsigned plain = 0;
+
+    while (plain < n && likely(is_plain(mbufs[plain], pool)))
+        plain++;
+    if (plain)
+        rte_mempool_put_bulk(pool, (void **)mbufs, plain);
+    if (unlikely(plain < n))
+        rte_pktmbuf_free_bulk(mbufs + plain, n - plain);
+    forget_holders(mbufs, n);
 }
 
 void aio_mbufs_put(struct rte_mbuf *const *mbufs, unsigned n)
@@ -68,7 +89,7 @@ void aio_mbufs_put(struct rte_mbuf *const *mbufs, unsigned n)
         if (--aio_mark_of(mbufs[i])->holds > 0)
             continue;
         done[n_done++] = mbufs[i];
-        if (n_done == AIO_BURST_MAX) {
+        if (unlikely(n_done == AIO_BURST_MAX)) {
             aio_mbufs_free(done, n_done);
             n_done = 0;
         }

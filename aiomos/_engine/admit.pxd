@@ -1,6 +1,6 @@
 """Packets that are not let in: copies of one that was, and those with a wrong checksum.
 
-Both are off unless asked for (CoreState.checks), and cost a packet one test of that then.
+Each is asked only where it is wanted (CoreState.checks).
 """
 from libc.stdint cimport uint64_t
 

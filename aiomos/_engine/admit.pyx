@@ -7,8 +7,7 @@ from aiomos._engine.flow cimport FLOW_CLIENT_LOW, FLOW_CLOSED, Flow
 from aiomos._engine.flowtable cimport table_find
 from aiomos._engine.limits cimport CLIENT, SCRATCH_SIZE, SERVER
 from aiomos._engine.shim cimport aio_frame_copy
-from aiomos._engine.state cimport (C_BAD_CHECKSUM, C_DUPLICATES, CHECK_COPIES, CHECK_SUMS,
-                                   event_raise, event_wanted)
+from aiomos._engine.state cimport (C_BAD_CHECKSUM, C_DUPLICATES, event_raise, event_wanted)
 from aiomos._engine.sums cimport SUM_RIGHT, SUM_WRONG_IP, sums_judge
 from aiomos._engine.wire cimport WIRE_FRAGMENT, WIRE_UDP
 
@@ -16,8 +15,6 @@ from aiomos._engine.wire cimport WIRE_FRAGMENT, WIRE_UDP
 cdef bint packet_is_first(CoreState *cs, const Packet *p, uint64_t tag) noexcept nogil:
     cdef const uint8_t *base = p.frame.data
     cdef const uint8_t *data = base
-    if not cs.checks & CHECK_COPIES:
-        return True
     if p.linear:
         data = base = cs.scratch
     elif p.frame.head_len < p.frame.cap_len:    # in segments: one pass over them
@@ -31,7 +28,7 @@ cdef bint packet_is_first(CoreState *cs, const Packet *p, uint64_t tag) noexcept
 
 cdef bint packet_is_sound(CoreState *cs, const Packet *p) noexcept nogil:
     cdef int result
-    if not cs.checks & CHECK_SUMS or p.status > WIRE_FRAGMENT:
+    if p.status > WIRE_FRAGMENT:
         return True
     result = sums_judge(&cs.sums, p)
     if result == SUM_RIGHT:

@@ -10,6 +10,15 @@ cdef struct Clock:
     uint64_t steps_back       # stamps before their predecessor: time stood still
     uint64_t jumps            # stamps re-based
 
+# Takes a stamp up to an hour after the last one, which is what most are; False: this is none.
+cdef inline bint clock_forward(Clock *c, int64_t stamp) noexcept nogil:
+    if (<uint64_t>stamp - <uint64_t>c.last_stamp > 3600 * <uint64_t>1000000000
+            or not c.started):
+        return False
+    c.last_stamp = stamp
+    c.now = max(c.now, stamp + c.offset)
+    return True
+
 # A stamp that can only be judged together with the one after it.
 cdef bint clock_needs_next(const Clock *c, int64_t stamp) noexcept nogil
 # Takes a stamp; next_stamp is that of the frame after it, or the same stamp when none comes.

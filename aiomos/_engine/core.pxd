@@ -10,7 +10,7 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from aiomos._engine.flowtable cimport FlowName
 from aiomos._engine.shim cimport AIO_BURST_MAX, aio_frame
 from aiomos._engine.state cimport CoreState
-from aiomos._engine.wire cimport Packet
+from aiomos._engine.wire cimport WIRE_ELSEWHERE, Packet
 from aiomos._engine.workers cimport Workers, hand_end_fn, hand_fn
 
 cdef class Core:
@@ -27,6 +27,9 @@ cdef class Core:
     # ones, as UrgentPolicy + 1, or 0: as the option says.
     cdef void ask(self, int handler, uint8_t policy, bint by_prefix) noexcept
     cdef void prepare(self, const aio_frame *frames, unsigned n) noexcept nogil
+    # Frame i of the prepared burst is another worker's: it may be passed over, and counted.
+    cdef inline bint is_elsewhere(self, unsigned i) noexcept nogil:
+        return self.packets[i].status == WIRE_ELSEWHERE
     # Takes frame i of the prepared burst at engine time now.
     cdef void take(self, unsigned i, int64_t now) noexcept nogil
     # Lets engine timers fire up to now; False: the record buffer is full, call again after

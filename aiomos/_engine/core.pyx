@@ -1,5 +1,5 @@
 """The whole engine of one core in one handle."""
-from libc.stdint cimport uint16_t
+from libc.stdint cimport int32_t, uint16_t
 from libc.stdlib cimport calloc, free, malloc
 
 import ipaddress
@@ -30,10 +30,11 @@ from aiomos._engine.overlap cimport URGENT_SHIFT
 from aiomos._engine.pool cimport pool_clear, pool_held, pool_init
 from aiomos._engine.shed cimport shed_admit, shed_relieve
 from aiomos._engine.rss cimport RSS_TABLE
-from aiomos._engine.share cimport share_admits, share_init, share_keeps
+from aiomos._engine.share cimport (share_admits, share_init, share_keeps, share_leaves,
+                                   share_leaves_packet)
 from aiomos._engine.shim cimport AIO_DIR_REJOINED, aio_frame_copy
-from aiomos._engine.state cimport (C_LOW_TTL, C_TCP_NO_FLOW, CHECK_COPIES, CHECK_SUMS, HOOK_PACKET,
-                                   CoreConfig, hook_fn, records_full)
+from aiomos._engine.state cimport (C_LOW_TTL, C_OTHERS, C_TCP_NO_FLOW, CHECK_COPIES, CHECK_SUMS,
+                                   HOOK_PACKET, CoreConfig, hook_fn, records_full)
 from aiomos._engine.stats cimport stats_close, stats_packet
 from aiomos._engine.strays cimport stray, stray_packet
 from aiomos._engine.stream cimport STREAM_TOLD
@@ -42,7 +43,8 @@ from aiomos._engine.targets cimport TargetPrefix, Targets
 from aiomos._engine.tcp cimport tcp_arrives
 from aiomos._engine.timers cimport wheel_init, wheel_pop, wheel_start, wheel_time
 from aiomos._engine.udp cimport udp_arrives, udp_timer
-from aiomos._engine.wire cimport (WIRE_FRAGMENT, WIRE_NEED_LINEAR,
+from aiomos._engine.usual cimport USUAL_IP, usual_decode, usual_header
+from aiomos._engine.wire cimport (WIRE_ELSEWHERE, WIRE_FRAGMENT, WIRE_NEED_LINEAR,
                                   WIRE_UDP, wire_decode)
 from aiomos._engine.workers cimport Workers, hand_end_fn, hand_fn
 
@@ -241,13 +243,9 @@ cdef class Core:
 
         Three loops: in each, no load waits for another one's result."""
         cdef CoreState *cs = self.state
-        cdef Packet *p
         cdef unsigned i
         for i in range(n):
-            p = &self.packets[i]
-            wire_decode(p, &frames[i], frames[i].data, frames[i].head_len, cs.config.decoders)
-            if likely(p.status <= WIRE_UDP):
-                flow_key(p, &cs.table.seed, key_scope(cs, p))
+            decode(cs, &self.packets[i], &frames[i])
         for i in range(n):
             if likely(self.packets[i].status <= WIRE_UDP):
                 table_fetch_slot(&cs.table, self.packets[i].hash)
@@ -265,15 +263,15 @@ cdef class Core:
         cs.packet = p
         if unlikely(p.status == WIRE_NEED_LINEAR):
             linearise(cs, p)
-        if unlikely(cs.workers != NULL) and not is_mine(cs, p):
+        if unlikely(cs.workers != NULL) and not is_known_mine(cs, p) and not is_mine(cs, p):
             cs.packet = NULL
             return
         cs.frames += 1
         cs.bytes += p.frame.cap_len
-        if unlikely(cs.checks):
-            if not packet_is_first(cs, p, key_scope(cs, p)):
-                cs.packet = NULL
-                return
+        if unlikely(cs.checks & CHECK_COPIES) and not packet_is_first(cs, p, key_scope(cs, p)):
+            cs.packet = NULL
+            return
+        if cs.checks & CHECK_SUMS:
             sound = packet_is_sound(cs, p)
         cs.by_status[p.status] += 1
         if unlikely(hook != NULL) and not p.frame.direction & AIO_DIR_REJOINED:
@@ -431,6 +429,25 @@ cdef inline uint64_t key_scope(const CoreState *cs, const Packet *p) noexcept no
     return 0
 
 
+cdef inline void decode(CoreState *cs, Packet *p, const aio_frame *frame) noexcept nogil:
+    """Another worker's frame is recognised as early as can be: each of them reads all of a file."""
+    cdef int32_t header = usual_header(frame)
+    if likely(header):
+        if unlikely(cs.workers != NULL) and share_leaves(cs.workers, frame.data + USUAL_IP):
+            p.frame = frame
+            p.status = WIRE_ELSEWHERE
+            return
+        usual_decode(p, frame, header)
+    else:
+        wire_decode(p, frame, frame.data, frame.head_len, cs.config.decoders)
+        if unlikely(p.status > WIRE_UDP):
+            return
+        if unlikely(cs.workers != NULL) and share_leaves_packet(cs.workers, p):
+            p.status = WIRE_ELSEWHERE
+            return
+    flow_key(p, &cs.table.seed, key_scope(cs, p))
+
+
 cdef void linearise(CoreState *cs, Packet *p) noexcept nogil:
     """Headers that lie across segments: decode a contiguous copy of the frame instead."""
     cdef uint32_t n = aio_frame_copy(p.frame, 0, SCRATCH_SIZE, cs.scratch)
@@ -462,9 +479,14 @@ cdef bint put_together(CoreState *cs, Defrag *d, Packet *p) noexcept nogil:
 cdef bint no_fragment(CoreState *cs, Packet *p) noexcept nogil:
     if p.status <= WIRE_UDP:
         flow_key(p, &cs.table.seed, key_scope(cs, p))
-        return packet_is_sound(cs, p)
+        return not cs.checks & CHECK_SUMS or packet_is_sound(cs, p)
     stray_packet(cs, p)
     return True
+
+
+cdef inline bint is_known_mine(const CoreState *cs, const Packet *p) noexcept nogil:
+    """decode() has left it here."""
+    return p.status <= WIRE_UDP and not p.linear and cs.workers.hand_over == NULL
 
 
 cdef bint is_mine(CoreState *cs, Packet *p) noexcept nogil:
@@ -472,6 +494,9 @@ cdef bint is_mine(CoreState *cs, Packet *p) noexcept nogil:
     another's may bring a datagram that is."""
     cdef uint32_t wanted = cs.wanted
     cdef bint whole
+    if p.status == WIRE_ELSEWHERE:
+        cs.counters[C_OTHERS] += 1
+        return False
     if share_admits(cs, p):
         return True
     if p.status == WIRE_FRAGMENT and cs.workers.hand_over == NULL:

@@ -1,9 +1,10 @@
 """Frames of a source, in order; see feed.pxd."""
 from libc.stdlib cimport calloc, free
 
-from aiomos._engine.clock cimport Clock, clock_needs_next, clock_step
+from aiomos._engine.clock cimport Clock, clock_forward, clock_needs_next, clock_step
 from aiomos._engine.intrinsics cimport likely, unlikely
 from aiomos._engine.shim cimport AIO_CAP_LIVE, AIO_CAP_RING, AIO_NO_TIME, aio_source
+from aiomos._engine.state cimport C_OTHERS
 
 cdef enum:
     MOST_LOOKS = 16           # bursts of a live source without a frame that passes the filter
@@ -22,6 +23,7 @@ cdef class Feed:
                  FrameFilter frame_filter=None, Writer writer=None, burst=AIO_BURST_MAX,
                  stop_after=0):
         self.core = core
+        self.clock = &core.state.clock
         self.source = source
         self.frame_filter = frame_filter
         self.writer = writer
@@ -96,12 +98,10 @@ cdef class Feed:
                 self.ended = True
         batch.count = kept
 
-    cdef int64_t time_of_head(self) except? -1:
-        """Engine time of the frame in front; its stamp is judged once."""
+    cdef int64_t judge_head(self) except? -1:
+        """A stamp that is not a little after the one before it."""
         cdef int64_t stamp, following
-        cdef Clock *clock = &self.core.state.clock
-        if self.head_timed:
-            return self.head_ns
+        cdef Clock *clock = self.clock
         stamp = self.now_batch.frames[self.head].time_ns
         if stamp == AIO_NO_TIME:            # a record without a stamp: time stands still
             stamp = clock.last_stamp
@@ -116,6 +116,15 @@ cdef class Feed:
         self.head_ns = clock_step(clock, stamp, following)
         self.head_timed = True
         return self.head_ns
+
+    cdef void pass_over(self) noexcept:
+        cdef uint32_t first = self.head
+        while (self.head + 1 < self.now_batch.count and self.core.is_elsewhere(self.head)
+               and (self.head_timed
+                    or clock_forward(self.clock, self.now_batch.frames[self.head].time_ns))):
+            self.head_timed = False
+            self.head += 1
+        self.core.state.counters[C_OTHERS] += self.head - first
 
     cdef int read_ahead(self) except -2:
         """The batch behind this one, of which the last frame is left. A ring wants all frames

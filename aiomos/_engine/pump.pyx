@@ -148,6 +148,8 @@ cdef class Pump:
         cdef Feed feed = self.feed
         cdef int64_t now
         while feed.head < feed.now_batch.count:
+            if unlikely(core.state.workers != NULL):
+                feed.pass_over()
             now = feed.time_of_head()
             if now >= self.due_ns or records_full(core.state):
                 break

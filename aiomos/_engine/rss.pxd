@@ -35,10 +35,7 @@ cdef inline uint16_t rss_fold_addresses(const Packet *p) noexcept nogil:
             words ^= be32(p.ip + 8 + 4 * i)
     return <uint16_t>(words ^ words >> 16)
 
-# Addresses and ports of a TCP or UDP packet.
-cdef inline uint16_t rss_of_flow(const Packet *p) noexcept nogil:
-    return rss_hash(rss_fold_addresses(p) ^ p.sport ^ p.dport)
-
-# Addresses alone: fragments, and what has no ports.
-cdef inline uint16_t rss_of_pair(const Packet *p) noexcept nogil:
-    return rss_hash(rss_fold_addresses(p))
+# What is hashed of a TCP or UDP packet: addresses and ports. Of fragments, and what has no
+# ports, it is the addresses alone.
+cdef inline uint16_t rss_fold(const Packet *p) noexcept nogil:
+    return rss_fold_addresses(p) ^ p.sport ^ p.dport

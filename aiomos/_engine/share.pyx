@@ -3,7 +3,7 @@ from libc.stdint cimport uint8_t, uint16_t, uint32_t
 
 from aiomos._engine.icmp cimport Quote, icmp_quoted
 from aiomos._engine.intrinsics cimport likely
-from aiomos._engine.rss cimport RSS_TABLE, rss_of_flow, rss_of_pair
+from aiomos._engine.rss cimport RSS_TABLE, rss_fold, rss_fold_addresses, rss_hash
 from aiomos._engine.shim cimport AIO_DIR_REJOINED, aio_frame
 from aiomos._engine.state cimport C_OTHERS, C_REJOINED, C_WRONG_CORE, C_WRONG_CORE_LOST
 from aiomos._engine.wire cimport WIRE_FRAGMENT, WIRE_OTHER, WIRE_UDP
@@ -15,21 +15,21 @@ cdef void share_init(Workers *workers, uint32_t mine, uint32_t count) noexcept n
     workers.count = count
     for i in range(RSS_TABLE):
         workers.owners[i] = <uint8_t>(i % count)
+    for i in range(256):
+        workers.places[0][i] = <uint8_t>(rss_hash(<uint16_t>i) % RSS_TABLE)
+        workers.places[1][i] = <uint8_t>(rss_hash(<uint16_t>(i << 8)) % RSS_TABLE)
 
 
 cdef uint32_t share_owner(const Workers *workers, const Packet *p) noexcept nogil:
-    cdef uint16_t hash
     cdef Packet quoted
     cdef Quote q
     if likely(p.status <= WIRE_UDP):
-        hash = rss_of_flow(p)
-    elif p.status == WIRE_OTHER and icmp_quoted(p, &q, &quoted):
-        hash = rss_of_flow(&quoted)
-    elif p.status <= WIRE_FRAGMENT or p.status == WIRE_OTHER:
-        hash = rss_of_pair(p)
-    else:
-        return 0
-    return workers.owners[hash % RSS_TABLE]
+        return share_of_word(workers, rss_fold(p))
+    if p.status == WIRE_OTHER and icmp_quoted(p, &q, &quoted):
+        return share_of_word(workers, rss_fold(&quoted))
+    if p.status <= WIRE_FRAGMENT:
+        return share_of_word(workers, rss_fold_addresses(p))
+    return 0
 
 
 cdef bint share_admits(CoreState *cs, const Packet *p) noexcept nogil:

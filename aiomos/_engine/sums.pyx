@@ -1,12 +1,12 @@
 """Sums over frames in any number of segments; the table of addresses."""
 from libc.stdint cimport uint16_t
 from libc.stdlib cimport calloc, free
-from libc.string cimport memset
 
 from aiomos._engine.be cimport be16, raw32, raw64
-from aiomos._engine.checksum cimport checksum_right, sum_bytes, sum_fold, swap16, swap32
+from aiomos._engine.checksum cimport (checksum_right, sum_20_bytes, sum_bytes, sum_fold, swap16,
+                                      swap32)
 from aiomos._engine.flowkey cimport place_of
-from aiomos._engine.intrinsics cimport aio_mum
+from aiomos._engine.intrinsics cimport aio_mum, likely
 from aiomos._engine.limits cimport PROTO_TCP
 from aiomos._engine.shim cimport (AIO_CSUM_BAD, AIO_CSUM_UNKNOWN, AIO_DIR_OUT, aio_frame, aio_seg)
 from aiomos._engine.wire cimport WIRE_UDP, packet_dst, packet_src
@@ -47,6 +47,8 @@ cdef bint header_right(const Packet *p) noexcept nogil:
         return False
     if p.frame.csum_ip != AIO_CSUM_UNKNOWN or not at_hand(p):
         return True
+    if likely(p.l4 - p.ip == 20):
+        return checksum_right(sum_20_bytes(p.ip))
     return checksum_right(sum_bytes(p.ip, p.l4 - p.ip, 0))
 
 
@@ -58,7 +60,7 @@ cdef inline bint at_hand(const Packet *p) noexcept nogil:
 
 
 cdef uint64_t sum_frame(const aio_frame *frame, uint32_t off, uint32_t n) noexcept nogil:
-    """Bytes [off, off + n) of a frame; behind an odd segment bytes change places."""
+    """Bytes [off, off + n) of a frame in pieces; behind an odd one bytes change places."""
     cdef const uint8_t *data = frame.data
     cdef const aio_seg *following = frame.next
     cdef uint32_t size = frame.head_len, take
@@ -97,7 +99,9 @@ cdef bint transport_right(const Packet *p) noexcept nogil:
         return True
     if p.protocol != PROTO_TCP and be16(p.l4 + 6) == 0:
         return p.ip_version == 4        # none was made; IPv6 has no such (RFC 8200 section 8.1)
-    return checksum_right(sum_frame(p.frame, off, length) + pseudo_header(p, length))
+    if likely(off + length <= p.frame.head_len):
+        return checksum_right(sum_bytes(p.frame.data + off, length, pseudo_header(p, length)))
+    return checksum_right(sum_frame(p.frame, off, length) + sum_fold(pseudo_header(p, length)))
 
 
 cdef bint not_judged(const Packet *p) noexcept nogil:
@@ -131,10 +135,10 @@ cdef Judged *slot_of(Sums *s, const Packet *p, Judged *who) noexcept nogil:
     """Where the sender's address has its place; *who becomes what stands there when it does."""
     cdef const uint8_t *src = packet_src(p)
     cdef uint64_t h
-    memset(who, 0, sizeof(Judged))
     who.version = p.ip_version
-    if p.ip_version == 4:
-        who.address[0] = raw32(src)
+    who.wrong = who.sound = 0
+    if likely(p.ip_version == 4):
+        who.address = [raw32(src), 0]
     else:
         who.address = [raw64(src), raw64(src + 8)]
     h = aio_mum(who.address[0] ^ s.seed.a, who.address[1] ^ s.seed.b)

@@ -29,6 +29,7 @@ cdef enum:
     WIRE_TOO_DEEP = 17       # more headers or more encapsulations than are followed
     WIRE_PROTECTED = 18      # an 802.11 frame that is encrypted
     WIRE_STATUSES = 19
+    WIRE_ELSEWHERE = 254     # for a moment: another worker's, of which nothing was decoded
 
 # Decoder: what can be switched off, a bit of Cut.decoders each; names.DECODERS has the same
 # list. Those from DECODE_MPLS on put a packet into another network's and are told as tunnels.

@@ -11,7 +11,8 @@ from aiomos._engine.shim cimport aio_frame
 from aiomos._engine.walk cimport (DECODE_ALL, DECODE_MPLS, WIRE_BAD_ETHER, WIRE_BAD_IP4_HEADER,
                                   WIRE_BAD_IP4_LENGTH, WIRE_BAD_IP6_EXT, WIRE_BAD_IP6_HEADER,
                                   WIRE_BAD_IP6_LENGTH, WIRE_BAD_LINK, WIRE_BAD_TCP_HEADER,
-                                  WIRE_BAD_TUNNEL, WIRE_BAD_UDP_LENGTH, WIRE_FRAGMENT,
+                                  WIRE_BAD_TUNNEL, WIRE_BAD_UDP_LENGTH, WIRE_ELSEWHERE,
+                                  WIRE_FRAGMENT,
                                   WIRE_NEED_LINEAR, WIRE_NOT_IP, WIRE_OTHER, WIRE_PROTECTED,
                                   WIRE_STATUSES, WIRE_TCP, WIRE_TOO_DEEP, WIRE_TRUNCATED, WIRE_UDP)
 

@@ -18,3 +18,4 @@ cdef struct Workers:
     void *context
     Defrag others             # fragments that other workers count
     uint8_t owners[RSS_TABLE]   # worker by hash
+    uint8_t places[2][256]      # what the low, the high byte of a folded word adds to it

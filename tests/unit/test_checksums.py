@@ -71,7 +71,7 @@ def let_in(driver, frame, **meta):
 
 
 @both
-@pytest.mark.parametrize("size", [*range(70), 1471, 1472, 8999, 65000])
+@pytest.mark.parametrize("size", [*range(160), 1471, 1472, 8999, 65000])
 def test_right_checksum_of_any_length_in_any_segments_is_let_in(version, size):
     driver = driver_of()
     chance = random.Random(size)
@@ -82,6 +82,16 @@ def test_right_checksum_of_any_length_in_any_segments_is_let_in(version, size):
         assert let_in(driver, frame, cuts=cuts)
     assert len(delivered(driver)) == 7
     assert_idle(driver)
+
+
+@pytest.mark.parametrize("byte", [b"\0", b"\x7f", b"\x80", b"\xff"])
+@pytest.mark.parametrize("size", [18, 128, 1472, 65507])
+def test_no_sum_overflows(size, byte):
+    driver = driver_of()
+    frame = bytearray(packet(datagram(byte * size)))
+    assert let_in(driver, bytes(frame))
+    frame[-1] ^= 1
+    assert not let_in(driver, bytes(frame))
 
 
 @both

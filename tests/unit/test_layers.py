@@ -26,7 +26,7 @@ SHIM = ROOT / "dpdk_shim"
 ENGINE_LAYERS: dict[str, str] = {
     "leaves": "seq overlap be checksum walk limits intrinsics newobject shim bpf dpdk flowprobe errors names"
     " options dpdkconfig dpdkfacts",
-    "storage": "links tunnels udptunnels wire tcpopt pool stream flow flowstats timers flowkey clock"
+    "storage": "links tunnels udptunnels wire usual tcpopt pool stream flow flowstats timers flowkey clock"
     " filtertext filterproof rss",
     "tables": "flowscope extra flowtable assembler targets defrag copies sums filters events workers",
     "protocol": "state stats life icmp strays shed fragments admit repeats delivery receive urgent"
@@ -67,8 +67,10 @@ NOT_BELOW_THE_BRIDGE = {
 
 #: One .pxd names the symbols of a foreign library, by its header.
 HEADER_OWNERS = {"shim.h": "shim.pxd", "pcap/pcap.h": "bpf.pxd", "dpdk.h": "dpdk.pxd"}
-#: Headers that anybody may name: the C library's and CPython's.
-COMMON_HEADERS = {"Python.h", "stdint.h", "stdio.h", "stdlib.h", "string.h", "sys/mman.h"}
+#: Headers that anybody may name: the C library's, the compiler's and CPython's.
+COMMON_HEADERS = {"Python.h", "stdint.h", "stdio.h", "stdlib.h", "string.h", "sys/mman.h"} | {
+    "immintrin.h"
+}
 
 #: Which extension modules may link a library; what is in no list here, none may.
 LIBRARY_USERS = {"libpcap": {"filters", "flowfilters"}, "librte_": {"_dpdk"}}
