@@ -119,6 +119,19 @@ def whole(client: bytes = b"", server: bytes = b"") -> Script:
     return script
 
 
+def by_turns(*words: bytes, end: bool = True) -> Script:
+    """Client and server speak in turn, a segment each."""
+
+    def script(t: Talk) -> None:
+        t.handshake()
+        for number, word in enumerate(words):
+            t.say(number % 2, 0x10, word)
+        if end:
+            t.close()
+
+    return script
+
+
 def aiomos_command(*args: str | Path, **options: Any) -> subprocess.CompletedProcess[bytes]:
     """Runs the command line; its output as bytes."""
     command = [sys.executable, "-m", "aiomos.cli", *map(str, args)]
@@ -140,6 +153,7 @@ __all__ = [
     "Tape",
     "aiomos_command",
     "both_tasks",
+    "by_turns",
     "pause",
     "play",
     "said",
