@@ -6,7 +6,7 @@ import asyncio
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +92,9 @@ def attached(app: Any, source: Any, new_loop: NewLoop, **options: Any) -> aiomos
 class Notes(list[Any]):
     """What handlers noted, in order; `take` notes how an awaitable came out."""
 
+    #: Of the run, when it is over.
+    summary: aiomos.Summary
+
     async def take(self, awaitable: Any) -> None:
         try:
             self.append(await awaitable)
@@ -139,6 +142,14 @@ def aiomos_command(*args: str | Path, **options: Any) -> subprocess.CompletedPro
     return subprocess.run(command, check=False, **options)
 
 
+async def quiet(awaitable: Awaitable[Any]) -> Any:
+    """What comes within half a second of the loop's clock, or "late"."""
+    try:
+        return await asyncio.wait_for(awaitable, 0.5)
+    except TimeoutError:
+        return "late"
+
+
 async def pause(seconds: float) -> None:
     """Waits on the loop's clock."""
     await asyncio.sleep(seconds)
@@ -156,6 +167,7 @@ __all__ = [
     "by_turns",
     "pause",
     "play",
+    "quiet",
     "said",
     "tape_of",
     "whole",
