@@ -106,7 +106,7 @@ class Marked(aiomos.Flow):
 
 @pytest.mark.parametrize("name", ["reads", "returns", "raises", "peeks", "waits_for_its_end"])
 def test_flow_objects_go_by_reference_count_alone(tasks, name, monkeypatch):
-    monkeypatch.setattr("aiomos._runner.Flow", Marked)
+    monkeypatch.setattr(aiomos.Engine, "_flow_class", Marked)
     monkeypatch.setattr(logging.getLogger("aiomos"), "disabled", True)  # it keeps tracebacks
     alive = weakref.WeakSet()
     most = 0
@@ -134,7 +134,7 @@ def test_flow_objects_go_by_reference_count_alone(tasks, name, monkeypatch):
         left = len(alive)
     finally:
         gc.enable()
-    assert most <= 3
+    assert 1 <= most <= 3
     assert left == 0
 
 
