@@ -34,7 +34,7 @@ ENGINE_LAYERS: dict[str, str] = {
     "core": "core",
     "bridge": "source rings interface _dpdk handover distributor probe taskface taskqueue task reading deadline packet statsview handler facts endpoint flowview"
     " faults packethooks overlimit feed eventmake eventqueue eventrun subscription eventbridge pump",
-    "test hooks": "_testing _resume _check _fuzzheaders _fuzzframes _fuzz",
+    "test hooks": "_testframes _teststorage _teststreams _testcore _resume _check _fuzzheaders _fuzzframes _fuzz",
 }
 #: What users read.
 PYTHON_LAYERS: dict[str, str] = {
@@ -57,7 +57,7 @@ PYTHON_LAYERS: dict[str, str] = {
     " testing._leaks testing.__init__ testing.plugin",
 }
 BRIDGE = "bridge"
-FOR_TESTS = ("aiomos.testing", "aiomos._engine._testing")
+FOR_TESTS = ("aiomos.testing", "aiomos._engine._test")
 
 #: What would bring a loop, a clock, a socket or a thread below the bridge.
 NOT_BELOW_THE_BRIDGE = {

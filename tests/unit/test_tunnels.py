@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from aiomos._engine import names
-from aiomos._engine._testing import decode
+from aiomos._engine._testframes import decode
 
 sys.path.append(str(Path(__file__).parents[1]))
 from craft import ACK, ARP, IP4, IP6, PSH, TCP, UDP, address, ethernet, ipv4, ipv6, tcp

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from aiomos._engine._testing import decode
+from aiomos._engine._testframes import decode
 
 sys.path.append(str(Path(__file__).parents[1]))
 from craft import (
