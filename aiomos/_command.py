@@ -19,9 +19,10 @@ from aiomos._launch import Launch
 from aiomos._linkwatch import link_reported
 from aiomos._metrics import worker_stats
 from aiomos._output import output_gone, watch_output
+from aiomos._ownloop import serve_on_own_loop
 from aiomos._progress import progress
 from aiomos._reloading import reload
-from aiomos._runner import Engine, serve_on_own_loop
+from aiomos._runner import Engine
 from aiomos._statsocket import Report, answering
 from aiomos._statsview import report_of
 from aiomos._summary import Summary
