@@ -51,7 +51,7 @@ PYTHON_LAYERS: dict[str, str] = {
     "judgement": "_findings _doctor_rights _doctor_host _doctor_tap _doctor_xdp _doctor_pci"
     " _doctor_dpdk _doctor_workers doctor devices _doctor_show",
     "public names": "__init__",
-    "command line": "_command cli __main__",
+    "command line": "_command _clioptions cli __main__",
     "testing": "testing.frames testing._ends testing._impair testing._result testing._script"
     " testing._tcp testing._udp testing._traffic testing._observed testing._run testing._stepped"
     " testing._leaks testing.__init__ testing.plugin",
