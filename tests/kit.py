@@ -15,6 +15,7 @@ import uvloop
 from craft import MILLISECOND, SECOND, START, Talk
 
 import aiomos
+from aiomos._engine.source import read_all
 
 #: Both ways of running handlers. A test that takes `tasks` hands it on to `play`.
 both_tasks = pytest.mark.parametrize("tasks", ["engine", "asyncio"])
@@ -135,6 +136,12 @@ def by_turns(*words: bytes, end: bool = True) -> Script:
     return script
 
 
+def frames_of(path: Path) -> list[tuple[bytes, int]]:
+    """Bytes and times of the frames in a capture."""
+    with aiomos.open_files(path) as source:
+        return [(frame.data, frame.time_ns) for frame in read_all(source)]
+
+
 def aiomos_command(*args: str | Path, **options: Any) -> subprocess.CompletedProcess[bytes]:
     """Runs the command line; its output as bytes."""
     command = [sys.executable, "-m", "aiomos.cli", *map(str, args)]
@@ -165,6 +172,7 @@ __all__ = [
     "aiomos_command",
     "both_tasks",
     "by_turns",
+    "frames_of",
     "pause",
     "play",
     "quiet",

@@ -14,21 +14,29 @@ import aiomos
 #: Options of `app.tcp`; all others are the run's.
 DECLARED = ("limit", "on_gap", "sides", "start")
 
+FlowHandler = Callable[[aiomos.Flow], Awaitable[None]]
 Handler = Callable[[aiomos.Flow, Notes], Awaitable[None]]
 
 
-def noted(handler: Handler, *scripts: Script, tasks: str, burst: int = 1, **options: Any) -> Notes:
-    """What `handler(flow, notes)` noted; a failure of its own is among the notes."""
-    notes = Notes()
-    app = aiomos.App()
+def noting(handler: Handler, notes: Notes) -> FlowHandler:
+    """A handler of flows for one that takes notes; its own failure is among them."""
 
-    @app.tcp(**{name: options.pop(name) for name in DECLARED if name in options})
     async def run(flow: aiomos.Flow) -> None:
         try:
             await handler(flow, notes)
         except (Exception, pytest.fail.Exception) as error:
             notes.append(("FAILED", error))
 
+    return run
+
+
+def noted(handler: Handler, *scripts: Script, tasks: str, burst: int = 1, **options: Any) -> Notes:
+    """What `handler(flow, notes)` noted of these conversations."""
+    notes = Notes()
+    app = aiomos.App()
+
+    declared = {name: options.pop(name) for name in DECLARED if name in options}
+    app.tcp(**declared)(noting(handler, notes))
     notes.summary = play(app, *scripts, tasks=tasks, burst=burst, **options)
     return notes
 

@@ -30,20 +30,6 @@ from craft import (
 )
 
 
-@pytest.fixture
-def driver():
-    driver = CoreDriver()
-    yield driver
-    assert_idle(driver)
-
-
-@pytest.fixture(params=[1000, 2**32 - 8])
-def talk(driver, request):
-    talk = Talk(driver.input, isn=(request.param, 2**32 - 5))
-    talk.handshake()
-    return talk
-
-
 def test_established_early_bytes_come_again_in_order_the_first_copy_stays(driver, talk):
     talk.s(b"BCD", at=1)
     talk.s(b"abcdef", at=0)

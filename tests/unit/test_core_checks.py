@@ -49,13 +49,6 @@ def driver():
     assert_idle(driver)
 
 
-@pytest.fixture(params=[1000, 2**32 - 8])
-def talk(driver, request):
-    talk = Talk(driver.input, isn=(request.param, 2**32 - 5))
-    talk.handshake()
-    return talk
-
-
 # ---- timestamps -----------------------------------------------------------------------------
 
 

@@ -25,13 +25,6 @@ from craft import (
 LINGER = 60 * SECOND
 
 
-@pytest.fixture
-def driver():
-    driver = CoreDriver()
-    yield driver
-    assert_idle(driver)
-
-
 @pytest.fixture(params=[1000, 2**32 - 8])
 def talk(driver, request):
     talk = Talk(driver.input, isn=(request.param, 2**32 - 50))

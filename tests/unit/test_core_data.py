@@ -29,13 +29,6 @@ from craft import (
 ISNS = [1000, 0xFFFFFFFF, 0xFFFFFFF0, 0x7FFFFFF8, 0x80000000]
 
 
-@pytest.fixture
-def driver():
-    driver = CoreDriver()
-    yield driver
-    assert_idle(driver)
-
-
 @pytest.fixture(params=ISNS)
 def talk(driver, request):
     talk = Talk(driver.input, isn=(request.param, 2**32 - 5))

@@ -16,13 +16,6 @@ GRACE = 200 * MILLISECOND
 MEBIBYTE = 1 << 20
 
 
-@pytest.fixture
-def driver():
-    driver = CoreDriver()
-    yield driver
-    assert_idle(driver)
-
-
 @pytest.fixture(params=[1000, 2**32 - 8])
 def talk(driver, request):
     talk = Talk(driver.input, isn=(request.param, 2**32 - 50))

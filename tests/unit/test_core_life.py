@@ -37,13 +37,6 @@ YEAR = 365 * 24 * 3600 * SECOND
 
 
 @pytest.fixture
-def driver():
-    driver = CoreDriver()
-    yield driver
-    assert_idle(driver)
-
-
-@pytest.fixture
 def talk(driver):
     return Talk(driver.input)
 

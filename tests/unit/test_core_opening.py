@@ -31,13 +31,6 @@ ESTABLISHED = ("ESTABLISHED", "ESTABLISHED")
 
 
 @pytest.fixture
-def driver():
-    driver = CoreDriver()
-    yield driver
-    assert_idle(driver)
-
-
-@pytest.fixture
 def talk(driver):
     return Talk(driver.input)
 
