@@ -2,11 +2,11 @@
 
 Layers, from what users read down to the wire; an arrow never turns back::
 
-    cli -> _runner -> _app -> _flow, _endpoint, _packet -> events
-                  -> _engine: pump, view, task (Python objects)
-                           -> core -> tcp, udp, receive -> flow table, streams, assembler
-                                                        -> wire, timers, pools, flow key
-                                                        -> shim.pxd -> dpdk_shim/
+    cli -> _ownloop -> _runner -> _app -> _flow, _endpoint, _packet -> events
+                           -> _engine: pump, view, task (Python objects)
+                                    -> core -> tcp, udp, receive -> flow table, streams, assembler
+                                                                 -> wire, timers, pools, flow key
+                                                                 -> shim.pxd -> dpdk_shim/
 """
 
 import importlib
@@ -32,9 +32,10 @@ from aiomos._engine.errors import (
 from aiomos._engine.source import MemorySource, Source, Writer, open_files
 from aiomos._flow import Flow, FlowKey
 from aiomos._live import flow_tasks
+from aiomos._ownloop import replay, run
 from aiomos._packet import Packet
 from aiomos._rules import CallNext
-from aiomos._runner import Engine, replay, run
+from aiomos._runner import Engine
 from aiomos._stats import EndpointStats, FlowStats
 from aiomos._summary import Summary
 from aiomos._tunnel import Tunnel

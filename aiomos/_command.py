@@ -19,9 +19,10 @@ from aiomos._launch import Launch
 from aiomos._linkwatch import link_reported
 from aiomos._metrics import worker_stats
 from aiomos._output import output_gone, watch_output
+from aiomos._ownloop import serve_on_own_loop
 from aiomos._progress import progress
 from aiomos._reloading import reload
-from aiomos._runner import Engine, serve_on_own_loop
+from aiomos._runner import Engine
 from aiomos._statsocket import Report, answering
 from aiomos._statsview import report_of
 from aiomos._summary import Summary
@@ -35,8 +36,10 @@ def launch_of(
     """Where frames come from, and the options that are left.
 
     Raises:
-        ConfigError: an option that only an interface has was given for a capture.
+        ConfigError: they come from nowhere, or from more than one place; an option that only an
+            interface has was given for a capture.
     """
+    _check_place(files, interface, dpdk)
     if interface is None and (exclusive or buffer):
         raise ConfigError("--exclusive and -B are for -i IFACE")
     if files and (pump or options["busy_poll"]):
@@ -55,6 +58,17 @@ def launch_of(
         pump=(pump or 0) << 20,
     )
     return launch, options
+
+
+def _check_place(files: tuple[str, ...], interface: str | None, dpdk: tuple[str, ...]) -> None:
+    places = {"-r": files, "-i": interface, "--dpdk": dpdk}
+    named = [option for option, value in places.items() if value]
+    if not named:
+        raise ConfigError(
+            "no capture given: name one with -r FILE, an interface with -i, or a port with --dpdk"
+        )
+    if len(named) > 1:
+        raise ConfigError(f"{' and '.join(named)}: frames come from one of these; say which")
 
 
 def engine_options(

@@ -1,4 +1,4 @@
-"""Runs apps: Engine attaches to a running loop; run() and replay() bring a loop of their own."""
+"""Engine: brings app, source and core together, on a loop that is running."""
 
 from __future__ import annotations
 
@@ -7,24 +7,16 @@ import contextlib
 import logging
 import math
 import os
-import signal
-import threading
-from collections.abc import (
-    Callable,
-    Coroutine,
-    Iterator,
-    Sequence,
-)
+from collections.abc import Callable, Coroutine, Sequence
 from types import TracebackType
 from typing import Any, Literal, Self, TypeAlias
 
 from aiomos._app import App, as_app
-from aiomos._collector import patient_collector
 from aiomos._drivers import Driver, driver_of
 from aiomos._endpoint import Endpoint
 from aiomos._engine import names
 from aiomos._engine.core import Core
-from aiomos._engine.errors import ConfigError, SourceError
+from aiomos._engine.errors import ConfigError
 from aiomos._engine.filters import FrameFilter
 from aiomos._engine.flowfilters import FilterSet
 from aiomos._engine.handler import Handler
@@ -36,8 +28,8 @@ from aiomos._generations import Generation, Generations
 from aiomos._kinds import WORDS
 from aiomos._live import serving
 from aiomos._mount import Declarations
-from aiomos._options import number_of
 from aiomos._packet import Packet
+from aiomos._pumprules import add_filters, event_tuples, handler_of, packet_tuples
 from aiomos._replay_loop import ReplayLoop
 from aiomos._reports import report_failure
 from aiomos._rules import EventRule, FlowRule
@@ -222,19 +214,20 @@ class Engine:
         pump = self._pump
         assert pump is not None
         app, trial = wanted.apps[0], FilterSet()
-        for rule in wanted.flow_rules:
-            trial.add(rule.protocol, *rule.within, rule.filter)
+        add_filters(trial, wanted.flow_rules)
         if len(self._filters) + len(trial) > MOST_HANDLERS:
             raise ConfigError("reloaded too often: start the run again")
         if wanted.statistics:
             self.core.keep_statistics()
         handlers = [self._handler(app, rule) for rule in wanted.flow_rules]
-        packets, events = self._packet_rules(wanted), self._event_tuples(wanted)
+        packets, events = (
+            packet_tuples(wanted.packet_rules),
+            event_tuples(self._event_rules(wanted)),
+        )
         pump.replace(handlers, packet_handlers=packets, event_rules=events)
         self._handlers += handlers
         self._filters.retire()
-        for rule in wanted.flow_rules:
-            self._filters.add(rule.protocol, *rule.within, rule.filter)
+        add_filters(self._filters, wanted.flow_rules)
         return self._busy(handlers)
 
     def _busy(self, added: list[Handler]) -> Callable[[], bool]:
@@ -300,8 +293,7 @@ class Engine:
             self.core.keep_statistics()
         self.core.set_prefixes(app.prefixes)
         self._handlers = [self._handler(app, rule) for rule in wanted.flow_rules]
-        for rule in wanted.flow_rules:
-            filters.add(rule.protocol, *rule.within, rule.filter)
+        add_filters(filters, wanted.flow_rules)
         return Pump(
             self.core,
             self.source,
@@ -314,27 +306,17 @@ class Engine:
             writer=self._write,
             spawn=self._spawn if self._tasks == "asyncio" else None,
             on_failure=self._report,
-            packet_handlers=self._packet_rules(wanted),
+            packet_handlers=packet_tuples(wanted.packet_rules),
             packet_class=Packet,
-            event_rules=self._event_tuples(wanted),
+            event_rules=event_tuples(self._event_rules(wanted)),
             event_words=WORDS,
             burst=self._burst,
             stop_after=self._count,
             budget=self._budget,
         )
 
-    def _packet_rules(self, wanted: Declarations) -> list[tuple[Any, ...]]:
-        return [
-            (FrameFilter(r.filter) if r.filter else None, r.function, r.is_coroutine, Packet)
-            for r in wanted.packet_rules
-        ]
-
-    def _event_tuples(self, wanted: Declarations) -> list[tuple[Any, ...]]:
-        rules = self._event_rules(wanted)
-        return [(r.kinds, r.hooks, r.function, r.is_coroutine, r.filter) for r in rules]
-
     def _handler(self, app: App, rule: FlowRule) -> Handler:
-        return _handler(app, rule)
+        return handler_of(app, rule)
 
     def _event_rules(self, wanted: Declarations) -> list[EventRule]:
         return wanted.event_rules
@@ -395,169 +377,3 @@ class Engine:
 
 def _paths(source: Path | Sequence[Path]) -> list[Path]:
     return [source] if isinstance(source, str | os.PathLike) else list(source)
-
-
-def _handler(app: App, rule: FlowRule) -> Handler:
-    # Datagrams of both ends wait in one queue, that of the client's side (udp.pxd).
-    sides = "client" if rule.protocol == "udp" else rule.sides
-    return Handler(
-        rule.function,
-        rule.name,
-        number_of("protocol", rule.protocol),
-        number_of("start", rule.start),
-        number_of("sides", sides),
-        number_of("on_gap", rule.on_gap),
-        rule.limit,
-        number_of("on_full", rule.on_full),
-        _policy(app, rule),
-        bool(app.prefixes) and rule.overlap is None,
-    )
-
-
-def _policy(app: App, rule: FlowRule) -> int:
-    """How it wants bytes kept, as Core.ask() takes it."""
-    urgent = 0 if rule.urgent is None else number_of("urgent", rule.urgent) + 1
-    overlap = number_of("overlap", rule.overlap or app.overlap)
-    return overlap | number_of("deliver", rule.deliver) | urgent << 4
-
-
-# ---- with a loop of their own ----------------------------------------
-
-
-def run(
-    app: App | Callable[[Flow], Any],
-    source: Source | Path | Sequence[Path],
-    *,
-    io_patience: float = 5.0,
-    _stopper: _Stopper | None = None,
-    **options: Any,
-) -> Summary:
-    """Run an app over captures or a live source, and say what it came to.
-
-    Captures are replayed on capture time, on the project's own loop; a live source
-    (:func:`open_interface`) is served on uvloop until :meth:`Engine.stop`, SIGINT or SIGTERM.
-
-    ``options`` are those of :class:`Engine`. SIGINT and SIGTERM end the replay in order when
-    called in the main thread; a second SIGINT ends it at once.
-
-    Raises:
-        SourceError: a capture cannot be opened.
-        FilterError: an expression does not compile.
-    """
-    with patient_collector():  # which collects an engine that is over
-        return _run(as_app(app), source, io_patience, _stopper, options)
-
-
-def _run(
-    app: App,
-    source: Source | Path | Sequence[Path],
-    io_patience: float,
-    stopper: _Stopper | None,
-    options: dict[str, Any],
-) -> Summary:
-    engine = Engine(source, **options)
-    try:
-        return serve_on_own_loop(engine, app, io_patience, stopper)
-    finally:
-        engine.close()
-
-
-def serve_on_own_loop(
-    engine: Engine,
-    app: App,
-    io_patience: float = 5.0,
-    stopper: _Stopper | None = None,
-    signals: bool = True,
-) -> Summary:
-    """Serves on a loop made for it: the replay loop, or uvloop for a live source.
-
-    Without ``signals`` those are somebody else's business.
-    """
-    live = engine.source.live
-
-    def new_loop() -> asyncio.AbstractEventLoop:
-        if not live:
-            return ReplayLoop(io_patience=io_patience)
-        import uvloop  # a replay starts sooner without it
-
-        return uvloop.new_event_loop()
-
-    with patient_collector(), asyncio.Runner(loop_factory=new_loop) as runner:
-        return runner.run(_serve(engine, app, stopper, signals))
-
-
-async def _serve(engine: Engine, app: App, stopper: _Stopper | None, signals: bool) -> Summary:
-    if stopper is not None:
-        stopper.serving(engine)
-    with _signals(engine) if signals else contextlib.nullcontext():
-        return await engine.serve(app)
-
-
-@contextlib.contextmanager
-def _signals(engine: Engine) -> Iterator[None]:
-    """The first SIGINT or SIGTERM stops in order; the next one is Python's own again."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    loop = asyncio.get_running_loop()
-    taken = (signal.SIGINT, signal.SIGTERM)
-
-    def release() -> None:
-        for number in taken:
-            loop.remove_signal_handler(number)
-
-    def stop() -> None:
-        engine.stop()
-        release()
-
-    for number in taken:
-        loop.add_signal_handler(number, stop)
-        signal.siginterrupt(number, True)  # a read that waits for a pipe must return
-    try:
-        yield
-    finally:
-        release()
-
-
-async def replay(
-    app: App | Callable[[Flow], Any], source: Source | Path | Sequence[Path], **options: Any
-) -> Summary:
-    """Replay captures on capture time from inside another loop (notebooks): in a thread.
-
-    The handlers run on a loop of their own in that thread. Cancelling this stops the replay.
-    """
-    stopper = _Stopper()
-    work = asyncio.to_thread(run, app, source, _stopper=stopper, **options)
-    try:
-        return await work
-    except asyncio.CancelledError:
-        stopper.stop()
-        raise
-
-
-class _Stopper:
-    """Stops an engine from another thread, also one that has not begun to serve."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._stop: Callable[[], object] | None = None
-        self._stopped = False
-
-    def serving(self, engine: Engine) -> None:
-        """The engine is about to serve on the running loop."""
-        loop = asyncio.get_running_loop()
-        with self._lock:
-            self._stop = lambda: loop.call_soon_threadsafe(engine.stop)
-            if self._stopped:
-                loop.call_soon(engine.stop)
-
-    def stop(self) -> None:
-        """From any thread; also when the run is over."""
-        with self._lock:
-            self._stopped = True
-            if self._stop is not None:
-                with contextlib.suppress(RuntimeError):  # its loop is closed
-                    self._stop()
-
-
-__all__ = ["Engine", "SourceError", "replay", "run"]

@@ -23,8 +23,9 @@ from aiomos._launch import Launch, Place
 from aiomos._loader import load_app
 from aiomos._metrics import worker_stats
 from aiomos._output import end_output, output_gone, watch_output
+from aiomos._ownloop import serve_on_own_loop
 from aiomos._reloading import reload
-from aiomos._runner import Engine, serve_on_own_loop
+from aiomos._runner import Engine
 from aiomos._sources import opened_place, take_place
 
 log = logging.getLogger("aiomos")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import random
 import select
 import shutil
 import socket
@@ -178,6 +179,12 @@ def frames_until(source: Source, enough: Callable[[list[RawFrame]], bool]) -> li
 def ethernet(payload: bytes, ethertype: int = 0x88B5) -> bytes:
     """A frame from the far end to the near one; the EtherType is one for experiments."""
     return packed(NEAR_MAC) + packed(FAR_MAC) + ethertype.to_bytes(2, "big") + payload
+
+
+def numbered(n: int) -> list[bytes]:
+    """Frames that all differ, of all lengths."""
+    dice = random.Random(7)
+    return [ethernet(i.to_bytes(4, "big") + dice.randbytes(42 + i * 7 % 1455)) for i in range(n)]
 
 
 def send_stream(lab: Cable, data: bytes, port: int) -> threading.Thread:

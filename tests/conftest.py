@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -60,3 +62,17 @@ def captures() -> Path:
 @pytest.fixture(autouse=True)
 def nothing_leaks(aiomos_no_leaks: None) -> None:
     """Every engine that served to its end gives back flows, tasks, buffers and frames."""
+
+
+@pytest.fixture
+def deadline() -> Iterator[None]:
+    """A test that hangs fails after a minute of real time."""
+
+    def expire(*_: object) -> None:
+        raise AssertionError("the test hangs")
+
+    previous = signal.signal(signal.SIGALRM, expire)
+    signal.alarm(60)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, previous)

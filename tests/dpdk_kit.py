@@ -1,6 +1,6 @@
 """DPDK in processes of their own: it starts once a process, and leaves threads behind.
 
-A *scene* is a function in `dpdk_scenes.py`; `act` plays it in a new process and gives back what
+A *scene* is a function in `dpdk_scenes/`; `act` plays it in a new process and gives back what
 it returned, `Actor` plays one that others talk with.
 """
 
@@ -19,7 +19,7 @@ from typing import Any, Self
 
 import pytest
 
-SCENES = Path(__file__).parent / "dpdk_scenes.py"
+SCENES = Path(__file__).parent / "dpdk_scenes"
 PATIENCE = 120.0
 HUGE_PAGES = Path("/proc/sys/vm/nr_hugepages")
 HUGE_NEEDED = 64

@@ -6,7 +6,7 @@ import asyncio
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ import uvloop
 from craft import MILLISECOND, SECOND, START, Talk
 
 import aiomos
+from aiomos._engine.source import read_all
 
 #: Both ways of running handlers. A test that takes `tasks` hands it on to `play`.
 both_tasks = pytest.mark.parametrize("tasks", ["engine", "asyncio"])
@@ -92,6 +93,9 @@ def attached(app: Any, source: Any, new_loop: NewLoop, **options: Any) -> aiomos
 class Notes(list[Any]):
     """What handlers noted, in order; `take` notes how an awaitable came out."""
 
+    #: Of the run, when it is over.
+    summary: aiomos.Summary
+
     async def take(self, awaitable: Any) -> None:
         try:
             self.append(await awaitable)
@@ -119,11 +123,38 @@ def whole(client: bytes = b"", server: bytes = b"") -> Script:
     return script
 
 
+def by_turns(*words: bytes, end: bool = True) -> Script:
+    """Client and server speak in turn, a segment each."""
+
+    def script(t: Talk) -> None:
+        t.handshake()
+        for number, word in enumerate(words):
+            t.say(number % 2, 0x10, word)
+        if end:
+            t.close()
+
+    return script
+
+
+def frames_of(path: Path) -> list[tuple[bytes, int]]:
+    """Bytes and times of the frames in a capture."""
+    with aiomos.open_files(path) as source:
+        return [(frame.data, frame.time_ns) for frame in read_all(source)]
+
+
 def aiomos_command(*args: str | Path, **options: Any) -> subprocess.CompletedProcess[bytes]:
     """Runs the command line; its output as bytes."""
     command = [sys.executable, "-m", "aiomos.cli", *map(str, args)]
     options = {"capture_output": True, "timeout": 60} | options
     return subprocess.run(command, check=False, **options)
+
+
+async def quiet(awaitable: Awaitable[Any]) -> Any:
+    """What comes within half a second of the loop's clock, or "late"."""
+    try:
+        return await asyncio.wait_for(awaitable, 0.5)
+    except TimeoutError:
+        return "late"
 
 
 async def pause(seconds: float) -> None:
@@ -140,8 +171,11 @@ __all__ = [
     "Tape",
     "aiomos_command",
     "both_tasks",
+    "by_turns",
+    "frames_of",
     "pause",
     "play",
+    "quiet",
     "said",
     "tape_of",
     "whole",

@@ -7,7 +7,9 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Any, Self
 
+import pytest
 from craft import Talk
+from kit import LOOPS
 
 import aiomos
 from aiomos._engine.rings import Ring, RingWriter, ring_source
@@ -84,3 +86,13 @@ async def until(what: Callable[[], object]) -> None:
     async with asyncio.timeout(PATIENCE):
         while not what():
             await asyncio.sleep(0.001)
+
+
+@pytest.fixture(name="play")
+def served_live(loop: str, tasks: str) -> Callable[..., aiomos.Summary]:
+    """Serves a handler, or an app, on a live source while a story is told."""
+
+    def run(app: Any, story: Story, **options: Any) -> aiomos.Summary:
+        return serve(LOOPS[loop], app, story, tasks=tasks, **options)
+
+    return run

@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import attrs
+import pytest
 
+from aiomos._engine import dpdkconfig
 from aiomos._ethtool import Hardware
 from aiomos._machine import Machine
 from aiomos._machine_cpu import Clock, Cpus
@@ -151,3 +153,18 @@ def machine(**changes: Any) -> Machine:
         pci=(), user_drivers=user_drivers(), dpdk=dpdk(), irqbalance=False,
     )  # fmt: skip
     return attrs.evolve(good, **changes)
+
+
+def point_dpdk_to(
+    root: Path, monkeypatch: pytest.MonkeyPatch, *, total: int, free: int, mounts: str
+) -> Path:
+    """Huge pages of 2 MiB and mounts, as DPDK's configuration reads them; the file of mounts."""
+    sizes = root / "hugepages-2048kB"
+    sizes.mkdir()
+    (sizes / "nr_hugepages").write_text(f"{total}\n")
+    (sizes / "free_hugepages").write_text(f"{free}\n")
+    told = root / "mounts"
+    told.write_text(mounts + "\n")
+    monkeypatch.setattr(dpdkconfig, "_HUGE", root)
+    monkeypatch.setattr(dpdkconfig, "_MOUNTS", told)
+    return told

@@ -102,10 +102,10 @@ class Raw(Step):
 class Player:
     """Turns steps into frames, one after the other; keeps time and, below, both ends."""
 
-    def __init__(self, start: float, pace: float, vlan: Vlan) -> None:
-        self.next_ns = ns(start)
-        self.pace_ns = ns(pace)
-        self.vlan = tuple(vlan)
+    def __init__(self, script: HostScript) -> None:
+        self.next_ns = ns(script.start)
+        self.pace_ns = ns(script.pace)
+        self.vlan = script.vlan
         #: How many bytes the next segment takes at most, given the most there could be.
         self.cut: Callable[[int], int] | None = None
         self._begun = False
@@ -273,3 +273,17 @@ class Script:
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} of {len(self.steps)} steps>"
+
+
+class HostScript(Script):
+    """A script that knows its two hosts, and when they speak."""
+
+    def __init__(
+        self, client: Address, server: Address, vlan: Vlan, start: float, pace: float
+    ) -> None:
+        super().__init__()
+        self.client = client
+        self.server = server
+        self.vlan = tuple(vlan)
+        self.start = start
+        self.pace = pace

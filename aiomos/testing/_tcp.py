@@ -16,8 +16,8 @@ from aiomos.testing._script import (
     START,
     Address,
     Data,
+    HostScript,
     Player,
-    Script,
     Side,
     Step,
     Vlan,
@@ -96,7 +96,7 @@ class Connection(Player):
     """Both ends, while a script is played."""
 
     def __init__(self, script: Conversation) -> None:
-        super().__init__(script.start, script.pace, script.vlan)
+        super().__init__(script)
         self.script = script
         window = script.window
         self.ends = (
@@ -202,7 +202,7 @@ class Connection(Player):
         return self.next_ns // 1_000_000 & 0xFFFFFFFF
 
 
-class Conversation(Script):
+class Conversation(HostScript):
     """A TCP connection, word by word.
 
     >>> from aiomos import testing
@@ -244,18 +244,13 @@ class Conversation(Script):
         start: float = START,
         pace: float = PACE,
     ) -> None:
-        super().__init__()
-        self.client = client
-        self.server = server
+        super().__init__(client, server, vlan, start, pace)
         self.isn = isn
         self.mss = mss
         self.window = window
         self.window_scale = window_scale
         self.timestamps = timestamps
         self.sack = sack
-        self.vlan = tuple(vlan)
-        self.start = start
-        self.pace = pace
 
     def player(self) -> Connection:
         """Both ends before their first word."""

@@ -12,8 +12,8 @@ from aiomos.testing._script import (
     START,
     Address,
     Data,
+    HostScript,
     Player,
-    Script,
     Side,
     Step,
     Vlan,
@@ -69,12 +69,12 @@ class Exchange(Player):
     """Two addresses, while a script is played."""
 
     def __init__(self, script: Datagrams) -> None:
-        super().__init__(script.start, script.pace, script.vlan)
+        super().__init__(script)
         self.ends = script.client, script.server
         self.packets = 0
 
 
-class Datagrams(Script):
+class Datagrams(HostScript):
     """UDP between two ends, word by word.
 
     >>> from aiomos import testing
@@ -99,12 +99,7 @@ class Datagrams(Script):
         start: float = START,
         pace: float = PACE,
     ) -> None:
-        super().__init__()
-        self.client = client
-        self.server = server
-        self.vlan = tuple(vlan)
-        self.start = start
-        self.pace = pace
+        super().__init__(client, server, vlan, start, pace)
 
     def player(self) -> Exchange:
         """Both ends before their first word."""

@@ -9,6 +9,7 @@ import attrs
 import pytest
 
 sys.path.append(str(Path(__file__).parents[1]))
+import trees
 from dpdk_kit import SceneError, act, needs_dpdk, needs_root
 
 from aiomos._engine import dpdkconfig
@@ -100,15 +101,9 @@ def test_nic_that_is_free_passes(pci, device):
 @pytest.fixture
 def pages(tmp_path, monkeypatch):
     """A machine with 40 huge pages of 2 MiB, of which 30 are free, and no hugetlbfs."""
-    sizes = tmp_path / "hugepages-2048kB"
-    sizes.mkdir()
-    (sizes / "nr_hugepages").write_text("40\n")
-    (sizes / "free_hugepages").write_text("30\n")
-    mounts = tmp_path / "mounts"
-    mounts.write_text("tmpfs /tmp tmpfs rw 0 0\n")
-    monkeypatch.setattr(dpdkconfig, "_HUGE", tmp_path)
-    monkeypatch.setattr(dpdkconfig, "_MOUNTS", mounts)
-    return mounts
+    return trees.point_dpdk_to(
+        tmp_path, monkeypatch, total=40, free=30, mounts="tmpfs /tmp tmpfs rw 0 0"
+    )
 
 
 def test_too_few_huge_pages_are_told_with_the_command_that_reserves_them(pages):

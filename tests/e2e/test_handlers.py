@@ -17,6 +17,7 @@ import pytest
 sys.path.append(str(Path(__file__).parents[1]))
 import uvloop
 from kit import Notes, both_tasks, play, tape_of, whole
+from readings import noting
 
 import aiomos
 
@@ -35,14 +36,7 @@ def slow(t):
 
 def handled(handler, *scripts, tasks, **options):
     notes = Notes()
-
-    async def run(flow):
-        try:
-            await handler(flow, notes)
-        except (Exception, pytest.fail.Exception) as error:
-            notes.append(("FAILED", error))
-
-    notes.summary = play(run, *(scripts or [slow]), tasks=tasks, **options)
+    notes.summary = play(noting(handler, notes), *(scripts or [slow]), tasks=tasks, **options)
     return notes
 
 

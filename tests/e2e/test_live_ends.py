@@ -97,12 +97,6 @@ async def limited(flow):
 """
 
 
-@pytest.fixture(scope="module")
-def wire():
-    with live.wire() as built:
-        yield built
-
-
 @pytest.fixture
 def listener(wire):
     with wire.server.listen(live.SERVER, 7000) as made:

@@ -21,12 +21,6 @@ REQUESTS = 50_000 if live.FULL else 5_000
 RING = 256 << 10
 
 
-@pytest.fixture(scope="module")
-def wire():
-    with live.wire() as built:
-        yield built
-
-
 def logged_by_aiomos(run):
     """Its lines, as nginx has them: status, size of the body and request."""
     found = Counter()

@@ -51,12 +51,6 @@ def always(packet):
 )
 
 
-@pytest.fixture(scope="module")
-def wire():
-    with live.wire() as built:
-        yield built
-
-
 class Talks:
     """Connections of lines, which a server takes and says nothing to."""
 

@@ -33,12 +33,6 @@ async def requests(flow):
 """
 
 
-@pytest.fixture(scope="module")
-def wire():
-    with live.wire() as built:
-        yield built
-
-
 @pytest.fixture
 def app(tmp_path):
     path = tmp_path / "blocks.py"

@@ -29,12 +29,6 @@ async def sizes(flow):
 """
 
 
-@pytest.fixture(scope="module")
-def wire():
-    with live.wire() as built:
-        yield built
-
-
 @pytest.fixture
 def app(tmp_path):
     path = tmp_path / "app.py"

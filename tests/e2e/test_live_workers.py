@@ -51,12 +51,6 @@ async def datagrams(flow):
 """
 
 
-@pytest.fixture(scope="module")
-def wire():
-    with live.wire() as built:
-        yield built
-
-
 @pytest.fixture
 def app(tmp_path):
     path = tmp_path / "whole.py"

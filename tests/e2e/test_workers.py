@@ -43,26 +43,6 @@ async def begins(app):
 """
 
 
-class Here:
-    """Where a run needs no host of its own."""
-
-    entered = staticmethod(contextlib.nullcontext)
-
-
-@pytest.fixture
-def start(tmp_path):
-    """Starts `aiomos run` with an app of this text; ended when the test is."""
-    with contextlib.ExitStack() as stack:
-
-        def run(text, *args):
-            app = tmp_path / "app.py"
-            app.write_text(text)
-            folder = tmp_path / f"run{len(list(tmp_path.iterdir()))}"
-            return stack.enter_context(live.started(Here(), folder, app, *args))
-
-        yield run
-
-
 def ended(run):
     """Its exit status."""
     return run.process.wait(live.PATIENCE)

@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aiomos._engine import names
-from aiomos._engine._testing import CoreDriver, decode
+from aiomos._engine._testcore import CoreDriver
+from aiomos._engine._testframes import decode
 
 sys.path.append(str(Path(__file__).parents[1]))
 sys.path.append(str(Path(__file__).parents[1] / "unit"))

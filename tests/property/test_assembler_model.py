@@ -6,13 +6,7 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aiomos._engine._testing import (
-    ASM_DIFFERS,
-    ASM_DUPLICATE,
-    ASM_LIMIT,
-    ASM_NEW,
-    StreamHook,
-)
+from aiomos._engine._teststreams import ASM_DIFFERS, ASM_DUPLICATE, ASM_LIMIT, ASM_NEW, StreamHook
 
 isns = st.one_of(
     st.sampled_from([0, 1 << 31, (1 << 31) - 20, (1 << 32) - 1, (1 << 32) - 30]),

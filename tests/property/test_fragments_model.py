@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aiomos._engine._testing import CoreDriver
+from aiomos._engine._testcore import CoreDriver
 
 sys.path.append(str(Path(__file__).parents[1]))
 from craft import IP6, MILLISECOND, START, UDP, assert_idle, ethernet, fragment6, ipv4, ipv6, udp

@@ -9,7 +9,7 @@ from random import Random
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aiomos._engine._testing import CoreDriver
+from aiomos._engine._testcore import CoreDriver
 
 sys.path.append(str(Path(__file__).parents[1]))
 from craft import (

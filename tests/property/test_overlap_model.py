@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aiomos._engine._testing import CoreDriver, StreamHook
+from aiomos._engine._testcore import CoreDriver
+from aiomos._engine._teststreams import StreamHook
 
 sys.path.append(str(Path(__file__).parents[1]))
 from craft import CLIENT, Talk, assert_idle

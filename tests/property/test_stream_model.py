@@ -6,7 +6,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from aiomos._engine._testing import StreamHook
+from aiomos._engine._teststreams import StreamHook
 
 CAUSES = ("lost", "acked_unseen", "memory", "slow_reader")
 START = 1 << 33

@@ -6,7 +6,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from aiomos._engine._testing import WheelHook
+from aiomos._engine._teststorage import WheelHook
 
 TICK = 1 << 20
 FARTHEST = 0x7FFFFFFE

@@ -7,13 +7,7 @@ import random
 
 import pytest
 
-from aiomos._engine._testing import (
-    ASM_DIFFERS,
-    ASM_DUPLICATE,
-    ASM_LIMIT,
-    ASM_NEW,
-    StreamHook,
-)
+from aiomos._engine._teststreams import ASM_DIFFERS, ASM_DUPLICATE, ASM_LIMIT, ASM_NEW, StreamHook
 
 MEBIBYTE = 1 << 20
 RANGES = 4096

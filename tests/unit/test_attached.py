@@ -14,6 +14,7 @@ import pytest
 
 sys.path.append(str(Path(__file__).parents[1]))
 from kit import LOOPS, START, Notes, attached, both_tasks, tape_of, whole
+from readings import noting
 
 import aiomos
 
@@ -44,15 +45,10 @@ SLOW = pieces(b"a\n", b"b\n", b"c\n")
 def served(handler, *scripts, tasks, loop, burst=1, **options):
     """What `handler(flow, notes)` noted, with its failure; `notes.summary` is the run's."""
     notes = Notes()
-
-    async def run(flow):
-        try:
-            await handler(flow, notes)
-        except (Exception, pytest.fail.Exception) as error:
-            notes.append(("FAILED", error))
-
     source = tape_of(*scripts).source()
-    notes.summary = attached(run, source, LOOPS[loop], tasks=tasks, burst=burst, **options)
+    notes.summary = attached(
+        noting(handler, notes), source, LOOPS[loop], tasks=tasks, burst=burst, **options
+    )
     return notes
 
 

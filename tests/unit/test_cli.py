@@ -18,10 +18,10 @@ import pytest
 
 sys.path.append(str(Path(__file__).parents[1]))
 from craft import datagram, ethernet
-from kit import START, Tape, aiomos_command, tape_of, whole
+from kit import START, Tape, aiomos_command, frames_of, tape_of, whole
 
 import aiomos
-from aiomos._engine.source import RawFrame, read_all
+from aiomos._engine.source import RawFrame
 
 APP = """
 import aiomos
@@ -390,11 +390,6 @@ def test_several_captures_are_merged_by_time(tmp_path, capture):
 def test_count_stops_after_so_many_packets(capture):
     done = aiomos_command("flows", capture, "-c", "4", "--format", "jsonl")
     assert b"4 packets processed" in done.stderr
-
-
-def frames_of(path):
-    with aiomos.open_files(path) as source:
-        return [(frame.data, frame.time_ns) for frame in read_all(source)]
 
 
 @pytest.mark.parametrize("suffix", [".pcap", ".pcapng"])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from aiomos._engine._testing import ClockHook
+from aiomos._engine._teststorage import ClockHook
 
 SECOND = 1_000_000_000
 HOUR = 3600 * SECOND

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from aiomos._engine._testing import CoreDriver
+from aiomos._engine._testcore import CoreDriver
 
 sys.path.append(str(Path(__file__).parents[1]))
 from craft import (
@@ -28,20 +28,6 @@ from craft import (
     mss,
     sack_permitted,
 )
-
-
-@pytest.fixture
-def driver():
-    driver = CoreDriver()
-    yield driver
-    assert_idle(driver)
-
-
-@pytest.fixture(params=[1000, 2**32 - 8])
-def talk(driver, request):
-    talk = Talk(driver.input, isn=(request.param, 2**32 - 5))
-    talk.handshake()
-    return talk
 
 
 def test_established_early_bytes_come_again_in_order_the_first_copy_stays(driver, talk):

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import aiomos
-from aiomos._engine._testing import CoreDriver
+from aiomos._engine._testcore import CoreDriver
 
 sys.path.append(str(Path(__file__).parents[1]))
 from craft import (
@@ -47,13 +47,6 @@ def driver():
     driver = CoreDriver(listen=("Anomaly", "ResetSeen"))
     yield driver
     assert_idle(driver)
-
-
-@pytest.fixture(params=[1000, 2**32 - 8])
-def talk(driver, request):
-    talk = Talk(driver.input, isn=(request.param, 2**32 - 5))
-    talk.handshake()
-    return talk
 
 
 # ---- timestamps -----------------------------------------------------------------------------

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from aiomos._engine._testing import CoreDriver
+from aiomos._engine._testcore import CoreDriver
 
 sys.path.append(str(Path(__file__).parents[1]))
 from craft import (
@@ -23,13 +23,6 @@ from craft import (
 )
 
 LINGER = 60 * SECOND
-
-
-@pytest.fixture
-def driver():
-    driver = CoreDriver()
-    yield driver
-    assert_idle(driver)
 
 
 @pytest.fixture(params=[1000, 2**32 - 8])

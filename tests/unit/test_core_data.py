@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from aiomos._engine._testing import CoreDriver
+from aiomos._engine._testcore import CoreDriver
 
 sys.path.append(str(Path(__file__).parents[1]))
 from craft import (
@@ -27,13 +27,6 @@ from craft import (
 )
 
 ISNS = [1000, 0xFFFFFFFF, 0xFFFFFFF0, 0x7FFFFFF8, 0x80000000]
-
-
-@pytest.fixture
-def driver():
-    driver = CoreDriver()
-    yield driver
-    assert_idle(driver)
 
 
 @pytest.fixture(params=ISNS)

@@ -14,24 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from aiomos._engine._testing import CoreDriver
-
 sys.path.append(str(Path(__file__).parents[1]))
-from craft import ACK, FIN, RST, SECOND, SERVER, Talk, assert_idle
-
-
-@pytest.fixture
-def driver():
-    driver = CoreDriver()
-    yield driver
-    assert_idle(driver)
-
-
-@pytest.fixture(params=[1000, 2**32 - 8])
-def talk(driver, request):
-    talk = Talk(driver.input, isn=(request.param, 2**32 - 5))
-    talk.handshake()
-    return talk
+from craft import ACK, FIN, RST, SECOND, SERVER
 
 
 def test_established_rst_above_a_hole_that_is_filled_then_resets_behind_all(driver, talk):

@@ -7,20 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from aiomos._engine._testing import CoreDriver
+from aiomos._engine._testcore import CoreDriver
 
 sys.path.append(str(Path(__file__).parents[1]))
 from craft import ACK, CLIENT, FIN, MILLISECOND, RST, SECOND, SERVER, SYN, Talk, assert_idle, merged
 
 GRACE = 200 * MILLISECOND
 MEBIBYTE = 1 << 20
-
-
-@pytest.fixture
-def driver():
-    driver = CoreDriver()
-    yield driver
-    assert_idle(driver)
 
 
 @pytest.fixture(params=[1000, 2**32 - 8])

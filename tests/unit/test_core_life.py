@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from aiomos._engine import names
-from aiomos._engine._testing import FLOW_SIZE, HOT_FLOW_SIZE, CoreDriver
+from aiomos._engine._testcore import CoreDriver
+from aiomos._engine._teststorage import FLOW_SIZE, HOT_FLOW_SIZE
 
 sys.path.append(str(Path(__file__).parents[1]))
 from craft import (
@@ -33,13 +34,6 @@ from craft import (
 
 TICK = 1 << 20
 YEAR = 365 * 24 * 3600 * SECOND
-
-
-@pytest.fixture
-def driver():
-    driver = CoreDriver()
-    yield driver
-    assert_idle(driver)
 
 
 @pytest.fixture

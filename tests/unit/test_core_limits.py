@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from aiomos._engine._testing import FLOW_SIZE, CoreDriver, decode
+from aiomos._engine._testcore import CoreDriver
+from aiomos._engine._testframes import decode
+from aiomos._engine._teststorage import FLOW_SIZE
 
 sys.path.append(str(Path(__file__).parents[1]))
 from craft import (

@@ -13,17 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from aiomos._engine._testing import CoreDriver
-
 sys.path.append(str(Path(__file__).parents[1]))
-from craft import SERVER, Talk, assert_idle, timestamp
-
-
-@pytest.fixture
-def driver():
-    driver = CoreDriver()
-    yield driver
-    assert_idle(driver)
+from craft import SERVER, Talk, timestamp
 
 
 @pytest.fixture(params=[1000, 2**32 - 8])

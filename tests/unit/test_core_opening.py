@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from aiomos._engine._testing import CoreDriver
+from aiomos._engine._testcore import CoreDriver
 
 sys.path.append(str(Path(__file__).parents[1]))
 from craft import (
@@ -28,13 +28,6 @@ from craft import (
 )
 
 ESTABLISHED = ("ESTABLISHED", "ESTABLISHED")
-
-
-@pytest.fixture
-def driver():
-    driver = CoreDriver()
-    yield driver
-    assert_idle(driver)
 
 
 @pytest.fixture

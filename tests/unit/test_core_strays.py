@@ -10,7 +10,7 @@ import pytest
 
 import aiomos
 from aiomos._engine import names
-from aiomos._engine._testing import CoreDriver
+from aiomos._engine._testcore import CoreDriver
 
 sys.path.append(str(Path(__file__).parents[1]))
 from craft import (

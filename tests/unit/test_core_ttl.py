@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from aiomos._engine._testing import CoreDriver
+from aiomos._engine._testcore import CoreDriver
 
 sys.path.append(str(Path(__file__).parents[1]))
 from craft import ACK, CLIENT, Talk, assert_idle

@@ -13,7 +13,7 @@ from craft import ACK, CLIENT, SERVER, SYN, Talk, assert_idle
 from kit import Tape, aiomos_command, both_tasks
 
 import aiomos
-from aiomos._engine._testing import CoreDriver
+from aiomos._engine._testcore import CoreDriver
 
 #: An FTP server opens its data connection from port 20: the port says that it is the server.
 FTP = {"client": ("10.0.0.1", 20), "server": ("10.0.0.2", 40000)}

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import re
+import sys
+from pathlib import Path
 
 import pytest
 
+sys.path.append(str(Path(__file__).parents[1]))
+import trees
+
 from aiomos import _dpdkports, rss
-from aiomos._engine import dpdkconfig
 from aiomos._engine.dpdkfacts import PortInfo
 from aiomos._engine.errors import ConfigError, SourceError
 from aiomos._launch import Launch
@@ -44,15 +48,9 @@ def test_reason_for_a_distributor_is_given(facts, says):
 @pytest.fixture
 def pages(tmp_path, monkeypatch):
     """A machine with 256 MiB of huge pages, and a hugetlbfs."""
-    sizes = tmp_path / "hugepages-2048kB"
-    sizes.mkdir()
-    (sizes / "nr_hugepages").write_text("128\n")
-    (sizes / "free_hugepages").write_text("128\n")
-    mounts = tmp_path / "mounts"
-    mounts.write_text("nodev /mnt/huge hugetlbfs rw 0 0\n")
-    monkeypatch.setattr(dpdkconfig, "_HUGE", tmp_path)
-    monkeypatch.setattr(dpdkconfig, "_MOUNTS", mounts)
-    return mounts
+    return trees.point_dpdk_to(
+        tmp_path, monkeypatch, total=128, free=128, mounts="nodev /mnt/huge hugetlbfs rw 0 0"
+    )
 
 
 def why_apart(device, count=2, huge="auto"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import sys
 from pathlib import Path
 
@@ -10,43 +11,15 @@ import pytest
 
 sys.path.append(str(Path(__file__).parents[1]))
 from craft import ACK, CLIENT, FIN, PSH, RST, SERVER, START
-from kit import Notes, both_tasks, play, whole
+from kit import both_tasks, whole
+from readings import in_pieces, noted
 
 import aiomos
 
 pytestmark = both_tasks
 
 
-def read_with(handler, *scripts, tasks, **options):
-    """Runs `handler(flow, notes)`; what it noted. A failure of its own fails the test."""
-    notes = Notes()
-    limit = options.pop("limit", 65536)
-    on_gap = options.pop("on_gap", "raise")
-    app = aiomos.App()
-
-    @app.tcp(limit=limit, on_gap=on_gap)
-    async def run(flow):
-        try:
-            await handler(flow, notes)
-        except (Exception, pytest.fail.Exception) as error:
-            notes.append(("FAILED", error))
-
-    play(app, *scripts, tasks=tasks, **options)
-    return notes
-
-
-def in_pieces(*pieces, end=True):
-    """The client says this, one segment each."""
-
-    def script(t):
-        t.handshake()
-        for piece in pieces:
-            t.c(piece)
-            t.s()
-        if end:
-            t.close()
-
-    return script
+read_with = functools.partial(noted, burst=64)
 
 
 async def all_reads(end, n):

@@ -10,7 +10,8 @@ import pytest
 
 sys.path.append(str(Path(__file__).parents[1]))
 from craft import ACK, CLIENT, FIN, RST, SERVER
-from kit import Notes, both_tasks, play, said
+from kit import both_tasks, play, said
+from readings import noted
 
 import aiomos
 
@@ -35,19 +36,9 @@ def holed(before, missing, after, *, grace=0.3):
     return script
 
 
-def read_with(handler, script, *, tasks, on_gap="raise", limit=65536, **options):
-    notes = Notes()
-    app = aiomos.App()
-
-    @app.tcp(on_gap=on_gap, limit=limit)
-    async def run(flow):
-        try:
-            await handler(flow.client, notes)
-        except (Exception, pytest.fail.Exception) as error:
-            notes.append(("FAILED", error))
-
-    notes.summary = play(app, script, tasks=tasks, **options)
-    return notes
+def read_with(handler, script, **options):
+    """What `handler(flow.client, notes)` noted."""
+    return noted(lambda flow, notes: handler(flow.client, notes), script, **{"burst": 64} | options)
 
 
 GAP = (3, 4, "acked_unseen")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 import aiomos
-from aiomos._engine._testing import CoreDriver
+from aiomos._engine._testcore import CoreDriver
 from aiomos._engine.options import DEFAULTS, check_options, parse_options
 
 TIMES = [name for name, value in DEFAULTS.items() if isinstance(value, float)]

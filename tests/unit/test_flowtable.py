@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from aiomos._engine._testing import TableHook
+from aiomos._engine._teststorage import TableHook
 
 sys.path.append(str(Path(__file__).parents[1]))
 from craft import TCP, datagram, frame, tcp

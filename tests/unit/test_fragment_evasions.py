@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from aiomos._engine._testing import CoreDriver
+from aiomos._engine._testcore import CoreDriver
 
 sys.path.append(str(Path(__file__).parents[1]))
 from craft import IP6, START, TCP, UDP, assert_idle, ethernet, extension, fragment6, ipv6, udp

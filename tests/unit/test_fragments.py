@@ -31,7 +31,7 @@ from craft import (
     udp,
 )
 
-from aiomos._engine._testing import CoreDriver
+from aiomos._engine._testcore import CoreDriver
 
 MF, DF = 0x2000, 0x4000
 ENDS = ("10.0.0.1", "10.0.0.2")

@@ -27,6 +27,7 @@ from cable import (
     everything,
     frames_until,
     next_frame,
+    numbered,
     obstacle,
     ready,
     send_stream,
@@ -56,12 +57,6 @@ def lab() -> Iterator[Cable]:
 def tap(lab: Cable) -> Iterator[InterfaceSource]:
     with lab.tap() as source:
         yield source
-
-
-def numbered(n: int) -> list[bytes]:
-    """Frames that all differ, of all lengths."""
-    dice = random.Random(7)
-    return [ethernet(i.to_bytes(4, "big") + dice.randbytes(42 + i * 7 % 1455)) for i in range(n)]
 
 
 # ---- what is seen --------------------------------------------------------------------------------

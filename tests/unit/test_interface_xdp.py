@@ -22,6 +22,7 @@ from cable import (
     everything,
     frames_until,
     next_frame,
+    numbered,
     obstacle,
     ready,
     send_stream,
@@ -50,11 +51,6 @@ def lab() -> Iterator[Cable]:
 def take(lab: Cable, name: str = "t0", **options: int) -> XdpSource:
     with lab.near.entered():
         return open_xdp(name, **options)  # type: ignore[arg-type]
-
-
-def numbered(n: int) -> list[bytes]:
-    dice = random.Random(7)
-    return [ethernet(i.to_bytes(4, "big") + dice.randbytes(42 + i * 7 % 1455)) for i in range(n)]
 
 
 # ---- what is taken -------------------------------------------------------------------------------

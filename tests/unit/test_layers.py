@@ -34,7 +34,7 @@ ENGINE_LAYERS: dict[str, str] = {
     "core": "core",
     "bridge": "source rings interface _dpdk handover distributor probe taskface taskqueue task reading deadline packet statsview handler facts endpoint flowview"
     " faults packethooks overlimit feed eventmake eventqueue eventrun subscription eventbridge pump",
-    "test hooks": "_testing _resume _check _fuzzheaders _fuzzframes _fuzz",
+    "test hooks": "_testframes _teststorage _teststreams _testcore _resume _check _fuzzheaders _fuzzframes _fuzz",
 }
 #: What users read.
 PYTHON_LAYERS: dict[str, str] = {
@@ -44,20 +44,20 @@ PYTHON_LAYERS: dict[str, str] = {
     "protocol readers": "_optional _streaming _httphead _httpbody _httpmessage _httppair http"
     " _tlsfingerprint _tlshello tls dns ssh",
     "declarations": "_rules _app _mount _inflight _replay_loop",
-    "runner": "_collector _reports _stalls _live _generations _drivers _runner _loader flows",
+    "runner": "_collector _reports _stalls _live _generations _drivers _pumprules _runner _ownloop _loader flows",
     "processes": "_launch _linkwatch _control _metrics _output _reloading _sources _statsocket _statsview _worker _dpdkplace _distributor _workerprocess _dpdkports _supervisor _deployment",
     "machine": "_machine_files _netlink _ethtool _machine_cpu _machine_memory _machine_pci"
     " _machine_dpdk _machine_rights _machine_net _machine",
     "judgement": "_findings _doctor_rights _doctor_host _doctor_tap _doctor_xdp _doctor_pci"
     " _doctor_dpdk _doctor_workers doctor devices _doctor_show",
     "public names": "__init__",
-    "command line": "_command cli __main__",
+    "command line": "_command _clioptions cli __main__",
     "testing": "testing.frames testing._ends testing._impair testing._result testing._script"
     " testing._tcp testing._udp testing._traffic testing._observed testing._run testing._stepped"
     " testing._leaks testing.__init__ testing.plugin",
 }
 BRIDGE = "bridge"
-FOR_TESTS = ("aiomos.testing", "aiomos._engine._testing")
+FOR_TESTS = ("aiomos.testing", "aiomos._engine._test")
 
 #: What would bring a loop, a clock, a socket or a thread below the bridge.
 NOT_BELOW_THE_BRIDGE = {

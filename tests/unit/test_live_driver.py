@@ -12,23 +12,13 @@ import pytest
 sys.path.append(str(Path(__file__).parents[1]))
 from craft import datagram
 from kit import LOOPS, Notes, both_tasks, said
-from line import Line, serve, until
+from line import Line, serve, served_live, until  # noqa: F401
 
 import aiomos
 from aiomos import _drivers
 
 pytestmark = [pytest.mark.parametrize("loop", LOOPS), both_tasks]
 NEVER = 10**6
-
-
-@pytest.fixture
-def play(loop, tasks):
-    """Serves a handler, or an app, on a live source while a story is told."""
-
-    def run(app, story, **options):
-        return serve(LOOPS[loop], app, story, tasks=tasks, **options)
-
-    return run
 
 
 def test_frames_wake_a_handler_that_waits(play):

@@ -10,7 +10,7 @@ import pytest
 sys.path.append(str(Path(__file__).parents[1]))
 from craft import ACK, CLIENT, SERVER, SYN, Talk, assert_idle, timestamp, window_scale
 
-from aiomos._engine._testing import CoreDriver
+from aiomos._engine._testcore import CoreDriver
 
 MD5 = b"\x13\x12" + bytes(16) + b"\1\1"
 WIDE = b"\1" + window_scale(7)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from aiomos._engine._testing import PoolHook
+from aiomos._engine._teststorage import PoolHook
 
 
 @pytest.mark.parametrize(

@@ -14,37 +14,12 @@ from pathlib import Path
 import pytest
 
 sys.path.append(str(Path(__file__).parents[1]))
-from kit import Notes, both_tasks, play
-
-import aiomos
+from kit import both_tasks
+from readings import noted, slow
 
 pytestmark = both_tasks
 
-
-def slow_talk(t):
-    """Three pieces of the client, a second apart."""
-    t.handshake()
-    for piece in (b"one", b"two", b"three"):
-        t.rest(1)
-        t.c(piece)
-        t.s()
-    t.close()
-
-
-def read_with(handler, tasks, **options):
-    """Runs `handler(flow, notes)` over slow_talk; what it noted, and its failure if it failed."""
-    notes = Notes()
-    app = aiomos.App()
-
-    @app.tcp()
-    async def run(flow):
-        try:
-            await handler(flow, notes)
-        except (Exception, pytest.fail.Exception) as error:
-            notes.append(("FAILED", error))
-
-    play(app, slow_talk, tasks=tasks, burst=1, **options)
-    return notes
+TALK = slow(b"one", b"two", b"three")
 
 
 def test_read_is_a_coroutine_to_everybody_who_asks(tasks):
@@ -53,7 +28,7 @@ def test_read_is_a_coroutine_to_everybody_who_asks(tasks):
         notes.append(isinstance(reading, Coroutine) and asyncio.iscoroutine(reading))
         notes.append(await reading)
 
-    assert read_with(handler, tasks) == [True, b"one"]
+    assert noted(handler, TALK, tasks=tasks) == [True, b"one"]
 
 
 @pytest.mark.parametrize("n", [3, -1])
@@ -69,7 +44,7 @@ def test_read_in_tasks_of_its_own_groups_and_timeouts(tasks, n):
         notes.append(await asyncio.gather(flow.client.read(n), flow.server.read(n)))
 
     pieces = [b"thr", [b"ee", b""]] if n == 3 else [b"three", [b"", b""]]
-    assert read_with(handler, tasks) == [True, b"one", b"two", *pieces]
+    assert noted(handler, TALK, tasks=tasks) == [True, b"one", b"two", *pieces]
 
 
 @pytest.mark.replay_loop
@@ -84,7 +59,7 @@ def test_read_that_times_out_takes_nothing_with_it(tasks, n):
                     await flow.client.read(n)
         notes.append(await flow.client.readexactly(11))
 
-    assert read_with(handler, tasks) == [b"onetwothree"]
+    assert noted(handler, TALK, tasks=tasks) == [b"onetwothree"]
 
 
 def test_read_awaited_twice_is_a_runtime_error(tasks):
@@ -95,7 +70,7 @@ def test_read_awaited_twice_is_a_runtime_error(tasks):
             await reading
         notes.append(await flow.client.read(3))
 
-    assert read_with(handler, tasks) == [b"one", b"two"]
+    assert noted(handler, TALK, tasks=tasks) == [b"one", b"two"]
 
 
 def test_read_kept_while_others_are_made_stays_what_it_was(tasks):
@@ -107,7 +82,7 @@ def test_read_kept_while_others_are_made_stays_what_it_was(tasks):
         notes.append(await nothing)
         notes.append(await rest)
 
-    assert read_with(handler, tasks) == [b"o", b"ne", b"", b"twothree"]
+    assert noted(handler, TALK, tasks=tasks) == [b"o", b"ne", b"", b"twothree"]
 
 
 @pytest.mark.filterwarnings("ignore:coroutine")
@@ -125,7 +100,7 @@ def test_read_never_awaited_is_warned_about(tasks, keep):
         notes.append([str(w.message) for w in found if w.category is RuntimeWarning])
 
     expected = [] if keep else ["coroutine 'Endpoint.read' was never awaited"]
-    assert read_with(handler, tasks) == [expected]
+    assert noted(handler, TALK, tasks=tasks) == [expected]
 
 
 @pytest.mark.replay_loop
@@ -137,7 +112,7 @@ def test_read_second_while_one_waits_is_named_in_the_error(tasks):
             await flow.client.read(3)
         notes.append(await first)
 
-    assert read_with(handler, tasks) == [b"one"]
+    assert noted(handler, TALK, tasks=tasks) == [b"one"]
 
 
 @pytest.mark.replay_loop
@@ -150,7 +125,7 @@ def test_read_that_is_cancelled_shows_no_frame_of_the_engine(tasks):
             frames = traceback.extract_tb(error.__cause__.__traceback__)
             notes.append([frame.name for frame in frames])
 
-    assert read_with(handler, tasks) in ([["handler"]], [["handler", "read"]])
+    assert noted(handler, TALK, tasks=tasks) in ([["handler"]], [["handler", "read"]])
 
 
 def test_read_thrown_into_by_hand_raises_and_closes(tasks):
@@ -164,4 +139,4 @@ def test_read_thrown_into_by_hand_raises_and_closes(tasks):
             reading.send(None)
         notes.append(await flow.client.read(3))
 
-    assert read_with(handler, tasks) == [b"one"]
+    assert noted(handler, TALK, tasks=tasks) == [b"one"]

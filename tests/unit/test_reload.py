@@ -12,22 +12,12 @@ import pytest
 sys.path.append(str(Path(__file__).parents[1]))
 from craft import ACK, SYN
 from kit import LOOPS, both_tasks
-from line import PATIENCE, serve, until
+from line import PATIENCE, serve, served_live, until  # noqa: F401
 
 import aiomos
 from aiomos._engine.errors import ConfigError
 
 pytestmark = [pytest.mark.parametrize("loop", LOOPS), both_tasks]
-
-
-@pytest.fixture
-def play(loop, tasks):
-    """Serves an app on a live source while a story is told."""
-
-    def run(app, story, **options):
-        return serve(LOOPS[loop], app, story, tasks=tasks, **options)
-
-    return run
 
 
 class Notes(list):

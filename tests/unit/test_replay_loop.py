@@ -9,7 +9,7 @@ import random
 import signal
 import threading
 from collections import deque
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 import pytest
@@ -19,19 +19,7 @@ from aiomos._replay_loop import TURN_LIMIT, ReplayLoop
 SECOND = 1_000_000_000  # ns
 EPOCH = 1_700_000_000 * SECOND  # where the captures of these tests begin
 
-
-@pytest.fixture(autouse=True)
-def deadline() -> Iterator[None]:
-    """A test that hangs fails after a minute of real time."""
-
-    def expire(*_: object) -> None:
-        raise AssertionError("the test hangs")
-
-    previous = signal.signal(signal.SIGALRM, expire)
-    signal.alarm(60)
-    yield
-    signal.alarm(0)
-    signal.signal(signal.SIGALRM, previous)
+pytestmark = pytest.mark.usefixtures("deadline")
 
 
 class FrameDriver:

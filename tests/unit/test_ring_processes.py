@@ -19,6 +19,7 @@ import ring_peer
 from ring_peer import content
 
 from aiomos._engine.rings import Ring, RingWriter, ring_source
+from aiomos._engine.source import Source
 
 PEER = Path(ring_peer.__file__)
 FRAMES = 100_000
@@ -72,19 +73,25 @@ def wait_until(what: str, condition: Callable[[], bool]) -> None:
         time.sleep(0.002)
 
 
+def take_in_order(source: Source, first: int) -> int:
+    """Takes a burst, whose frames are whole and numbered from ``first`` on; how many there were."""
+    frames = source.take()
+    for number, frame in enumerate(frames, first):
+        assert frame.raw.time_ns == number
+        assert frame.data == content(number)
+        frame.release()
+    return len(frames)
+
+
 def test_frames_cross_processes_whole_and_no_bell_is_missed(ring: Ring, start: StartPeer) -> None:
     expected = 0
     with ring_source(ring, end=True) as source, select.epoll() as epoll:
         epoll.register(source.fileno(), select.EPOLLIN)
         peer = start("write", 0, FRAMES)
         while source.result == 0:
-            frames = source.take()
-            for frame in frames:
-                assert frame.raw.time_ns == expected
-                assert frame.data == content(expected)
-                frame.release()
-                expected += 1
-            if len(frames) < 64 and source.result == 0:
+            taken = take_in_order(source, expected)
+            expected += taken
+            if taken < 64 and source.result == 0:
                 assert epoll.poll(PATIENCE), f"no bell after {expected} frames"
         peer.finish()
         assert expected == FRAMES
@@ -143,11 +150,7 @@ def test_successor_begins_where_the_killed_reader_stopped_taking(
     expected = ring.stats().taken
     with ring_source(ring, end=True) as source:
         while source.result == 0:
-            for frame in source.take():
-                assert frame.raw.time_ns == expected
-                assert frame.data == content(expected)
-                frame.release()
-                expected += 1
+            expected += take_in_order(source, expected)
     writing.finish()
     assert expected == 20_000
 
@@ -172,15 +175,11 @@ def test_writers_killed_at_any_moment_are_succeeded(ring: Ring, start: StartPeer
             peer = start("write", first, 2000 if life == 4 else 1_000_000)
             goal = first + rng.randrange(1, 3000)
             while source.result == 0:
-                frames = source.take()
-                for frame in frames:
-                    assert frame.raw.time_ns == expected
-                    assert frame.data == content(expected)
-                    frame.release()
-                    expected += 1
+                taken = take_in_order(source, expected)
+                expected += taken
                 if life < 4 and expected >= goal:
                     break
-                if len(frames) < 64 and source.result == 0:
+                if taken < 64 and source.result == 0:
                     select.select([source.fileno()], [], [], PATIENCE)
             if life < 4:
                 peer.kill()

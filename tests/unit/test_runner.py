@@ -13,10 +13,9 @@ from pathlib import Path
 import pytest
 
 sys.path.append(str(Path(__file__).parents[1]))
-from kit import START, Tape, both_tasks, play, tape_of, whole
+from kit import START, Tape, both_tasks, frames_of, play, tape_of, whole
 
 import aiomos
-from aiomos._engine.source import read_all
 
 pytestmark = both_tasks
 TWO = (whole(b"abc"), whole(b"defg"))
@@ -30,11 +29,6 @@ def sizes(source, *, tasks, **options):
 
     summary = aiomos.run(handler, source, tasks=tasks, **options)
     return found, summary
-
-
-def frames_of(path):
-    with aiomos.open_files(path) as source:
-        return [(frame.data, frame.time_ns) for frame in read_all(source)]
 
 
 def test_path_string_and_list_are_sources(tasks, tmp_path):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from aiomos._engine._testing import seq_compare
+from aiomos._engine._testframes import seq_compare
 
 HALF = 1 << 31
 

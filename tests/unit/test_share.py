@@ -16,7 +16,7 @@ from craft import ICMP, IP4, UDP, datagram, ethernet, ipv4, udp
 
 import aiomos
 from aiomos import rss
-from aiomos._runner import serve_on_own_loop
+from aiomos._ownloop import serve_on_own_loop
 from aiomos.testing.frames import framed, packets
 
 CAPTURES = sorted((Path(__file__).parents[1] / "captures").glob("*.pcap*"))

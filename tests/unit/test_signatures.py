@@ -10,7 +10,8 @@ import pytest
 sys.path.append(str(Path(__file__).parents[1]))
 from craft import ACK, CLIENT, FIN, RST, SYN, Talk, assert_idle, mss, timestamp
 
-from aiomos._engine._testing import CoreDriver, parse_options
+from aiomos._engine._testcore import CoreDriver
+from aiomos._engine._testframes import parse_options
 
 MD5 = b"\x13\x12" + bytes(16) + b"\1\1"
 AO = b"\x1d\x10\1\1" + bytes(12)

@@ -12,7 +12,7 @@ import attrs
 import pytest
 
 import aiomos
-from aiomos._engine._testing import CoreDriver
+from aiomos._engine._testcore import CoreDriver
 
 sys.path.append(str(Path(__file__).parents[1]))
 from craft import (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from aiomos._engine._testing import STREAM_SIZE, StreamHook
+from aiomos._engine._teststreams import STREAM_SIZE, StreamHook
 
 ENDED = 32
 

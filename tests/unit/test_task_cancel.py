@@ -10,8 +10,8 @@ import pytest
 
 from aiomos._engine.task import FlowTask
 
-sys.path.append(str(Path(__file__).parent))
-from test_task_driver import Mailbox, both_loops, turns  # noqa: F401
+sys.path.append(str(Path(__file__).parents[1]))
+from task_pump import Mailbox, both_loops, turns  # noqa: F401
 
 
 async def swallow(box, log):

@@ -17,8 +17,8 @@ import pytest
 
 from aiomos._engine.task import FlowTask
 
-sys.path.append(str(Path(__file__).parent))
-from test_task_driver import Pump
+sys.path.append(str(Path(__file__).parents[1]))
+from task_pump import Pump
 
 REASON = "this Python comes without its own test package"
 test_tasks = pytest.importorskip("test.test_asyncio.test_tasks", reason=REASON)

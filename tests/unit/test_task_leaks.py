@@ -14,8 +14,8 @@ import pytest
 from aiomos._engine.task import FlowTask, Parking
 from aiomos._engine.taskqueue import TaskQueue
 
-sys.path.append(str(Path(__file__).parent))
-from test_task_driver import Mailbox, Pump, both_loops, turns  # noqa: F401
+sys.path.append(str(Path(__file__).parents[1]))
+from task_pump import Mailbox, Pump, both_loops, turns  # noqa: F401
 
 
 @pytest.fixture(autouse=True)

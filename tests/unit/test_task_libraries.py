@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-sys.path.append(str(Path(__file__).parent))
-from test_task_driver import Mailbox, both_loops, turns  # noqa: F401
+sys.path.append(str(Path(__file__).parents[1]))
+from task_pump import Mailbox, both_loops, turns  # noqa: F401
 
 NOT_HERE = "checked where the library is installed"
 

@@ -11,8 +11,8 @@ import pytest
 
 from aiomos._engine.task import FlowTask, Parking
 
-sys.path.append(str(Path(__file__).parent))
-from test_task_driver import Mailbox, Pump, both_loops, turns  # noqa: F401
+sys.path.append(str(Path(__file__).parents[1]))
+from task_pump import Mailbox, Pump, both_loops, turns  # noqa: F401
 
 
 def test_nobody_waits_wake_does_nothing(run):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from aiomos._engine._testing import parse_options as parse
+from aiomos._engine._testframes import parse_options as parse
 
 sys.path.append(str(Path(__file__).parents[1]))
 from craft import mss, sack_permitted, timestamp, window_scale

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from aiomos._engine._testing import WheelHook
+from aiomos._engine._teststorage import WheelHook
 
 TICK = 1 << 20
 SECOND = 1_000_000_000
