@@ -18,4 +18,14 @@ def decode(
     vlan: Iterable[int] = (),
     direction: int = 0,
 ) -> dict[str, Any]: ...
+def decode_usual(
+    data: bytes | bytearray,
+    *,
+    link_type: int = 1,
+    cap_len: int | None = None,
+    wire_len: int | None = None,
+    head_len: int | None = None,
+    cuts: Iterable[int] = (),
+    vlan: Iterable[int] = (),
+) -> dict[str, Any] | None: ...
 def parse_options(data: bytes) -> dict[str, Any]: ...

@@ -5,7 +5,7 @@ blocks of exactly their size, so that valgrind and sanitizers see every byte rea
 """
 cimport cython
 from cpython.bytes cimport PyBytes_AsString, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
-from libc.stdint cimport int64_t, uint8_t, uint32_t
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy, memset
 
@@ -19,6 +19,7 @@ from aiomos._engine.limits cimport PROTO_TCP
 from aiomos._engine.seq cimport seq_diff, seq_ge, seq_gt, seq_le, seq_lt
 from aiomos._engine.shim cimport aio_frame, aio_seg
 from aiomos._engine.tcpopt cimport TcpOptions, tcpopt_parse
+from aiomos._engine.usual cimport usual_decode, usual_header
 from aiomos._engine.wire cimport (WIRE_OTHER, WIRE_UDP, Packet, Tunnel, packet_dst, packet_src,
                                   wire_decode)
 
@@ -84,10 +85,27 @@ def decode(data, *, scope=(), bytes seed=b"", without=(), **meta):
     """What wire_decode() makes of a frame, with its key when it has one; fields as a dict."""
     cdef FrameBox box = FrameBox(data, **meta)
     cdef Packet p
-    cdef KeySeed secret
     memset(&p, 0, sizeof(Packet))
     wire_decode(&p, &box.frame, box.frame.data, box.frame.head_len,
                 check_options({"decode": set(names.DECODERS).difference(without)})["decode"])
+    return told(&p, scope, seed)
+
+
+def decode_usual(data, **meta):
+    """The same of usual_decode(); None where it has nothing to say of the frame."""
+    cdef FrameBox box = FrameBox(data, **meta)
+    cdef Packet p
+    cdef int32_t header = usual_header(&box.frame)
+    memset(&p, 0, sizeof(Packet))
+    if not header:
+        return None
+    usual_decode(&p, &box.frame, header)
+    return told(&p, (), b"")
+
+
+cdef dict told(Packet *packet, scope, bytes seed):
+    cdef Packet p = packet[0]
+    cdef KeySeed secret
     found = {
         "status": names.STATUSES[p.status], "ip_version": p.ip_version,
         "protocol": p.protocol, "ether_type": p.ether_type,
