@@ -3,12 +3,14 @@ from libc.stdint cimport uintptr_t
 from libc.stdlib cimport calloc, free, malloc
 
 from aiomos._engine.errors import ConfigError
+from aiomos._engine.intrinsics cimport likely
 from aiomos._engine.limits cimport SCRATCH_SIZE
 from aiomos._engine.rings cimport RingWriter
 from aiomos._engine.rss cimport RSS_TABLE
-from aiomos._engine.share cimport share_init, share_owner
+from aiomos._engine.share cimport share_init, share_of_ip4, share_owner
 from aiomos._engine.shim cimport (AIO_BURST_MAX, AIO_CAP_LIVE, aio_frame_copy, aio_ring_publish,
                                   aio_ring_push)
+from aiomos._engine.usual cimport USUAL_IP, usual_header
 from aiomos._engine.walk cimport DECODE_ALL
 from aiomos._engine.wire cimport WIRE_NEED_LINEAR, wire_decode
 
@@ -81,6 +83,8 @@ cdef class Distributor:
 
     cdef uint32_t owner_of(self, Packet *p, const aio_frame *frame) noexcept nogil:
         cdef uint32_t n
+        if likely(usual_header(frame)):
+            return share_of_ip4(&self.workers, frame.data + USUAL_IP)
         wire_decode(p, frame, frame.data, frame.head_len, self.decoders)
         if p.status == WIRE_NEED_LINEAR:
             n = aio_frame_copy(frame, 0, SCRATCH_SIZE, self.scratch)

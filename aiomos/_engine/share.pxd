@@ -22,15 +22,16 @@ cdef uint32_t share_owner(const Workers *workers, const Packet *p) noexcept nogi
 cdef inline uint32_t share_of_word(const Workers *workers, uint16_t folded) noexcept nogil:
     return workers.owners[workers.places[0][folded & 255] ^ workers.places[1][folded >> 8]]
 
-# Whether TCP or UDP over this IPv4 header without options is another worker's, where each sees
-# every frame. Words as they lie there: their exclusive or has its bytes in order at the end.
-cdef inline bint share_leaves(const Workers *workers, const uint8_t *ip) noexcept nogil:
-    cdef uint32_t words
-    if workers.hand_over != NULL:
-        return False
-    words = raw32(ip + 12) ^ raw32(ip + 16) ^ raw32(ip + 20)
+# Whose TCP or UDP over this IPv4 header without options is. Words as they lie there: their
+# exclusive or has its bytes in order at the end.
+cdef inline uint32_t share_of_ip4(const Workers *workers, const uint8_t *ip) noexcept nogil:
+    cdef uint32_t words = raw32(ip + 12) ^ raw32(ip + 16) ^ raw32(ip + 20)
     words = be32(<const uint8_t *>&words)
-    return share_of_word(workers, <uint16_t>(words ^ words >> 16)) != workers.mine
+    return share_of_word(workers, <uint16_t>(words ^ words >> 16))
+
+# Whether it is another worker's, where each sees every frame.
+cdef inline bint share_leaves(const Workers *workers, const uint8_t *ip) noexcept nogil:
+    return workers.hand_over == NULL and share_of_ip4(workers, ip) != workers.mine
 
 # The same of any decoded TCP or UDP packet.
 cdef inline bint share_leaves_packet(const Workers *workers, const Packet *p) noexcept nogil:
