@@ -34,18 +34,45 @@ static void clear_mark(struct rte_mempool *pool, void *opaque, void *object, uns
     memset(aio_mark_of(mbuf), 0, sizeof(struct aio_mark));
 }
 
+/* With ordinary pages DPDK would let no mbuf lie across two, for devices that want addresses
+ * of the bus: one to a page, all at the same place in it, where they drive each other out of
+ * the cache. Such devices need huge pages; there, what holds an mbuf is of one piece anyway. */
+static unsigned flags_of_pages(void)
+{
+    return rte_eal_has_hugepages() ? 0 : RTE_MEMPOOL_F_NO_IOVA_CONTIG;
+}
+
+static bool fill(struct rte_mempool *pool, const char *ops, uint16_t room, uint16_t own)
+{
+    struct rte_pktmbuf_pool_private sizes = {.mbuf_data_room_size = room,
+                                             .mbuf_priv_size = own};
+
+    if (rte_mempool_set_ops_byname(pool, ops, NULL) != 0)
+        return false;
+    rte_pktmbuf_pool_init(pool, &sizes);
+    if (rte_mempool_populate_default(pool) < 0)
+        return false;
+    rte_mempool_obj_iter(pool, rte_pktmbuf_init, NULL);
+    rte_mempool_obj_iter(pool, clear_mark, NULL);
+    return true;
+}
+
 struct rte_mempool *aio_mbuf_pool_create(const char *name, unsigned n, uint32_t room,
                                          int socket, bool shared)
 {
-    struct rte_mempool *pool = rte_pktmbuf_pool_create_by_ops(
-        name, n, shared ? 0 : RTE_MEMPOOL_CACHE_MAX_SIZE / 2,
-        /* so that data begins where a cache line does: drivers copy aligned bytes faster */
-        RTE_ALIGN(sizeof(struct aio_mbuf_room), RTE_CACHE_LINE_SIZE),
-        (uint16_t)(room + RTE_PKTMBUF_HEADROOM), socket,
-        shared ? "ring_sp_sc" : "ring_mp_mc");
+    /* a multiple of cache lines, so that data begins where one does: drivers copy aligned
+     * bytes faster */
+    uint16_t own = RTE_ALIGN(sizeof(struct aio_mbuf_room), RTE_CACHE_LINE_SIZE);
+    uint16_t bytes = (uint16_t)(room + RTE_PKTMBUF_HEADROOM);
+    struct rte_mempool *pool = rte_mempool_create_empty(
+        name, n, (unsigned)sizeof(struct rte_mbuf) + own + bytes,
+        shared ? 0 : RTE_MEMPOOL_CACHE_MAX_SIZE / 2,
+        sizeof(struct rte_pktmbuf_pool_private), socket, flags_of_pages());
 
-    if (pool)
-        rte_mempool_obj_iter(pool, clear_mark, NULL);
+    if (pool && !fill(pool, shared ? "ring_sp_sc" : "ring_mp_mc", bytes, own)) {
+        rte_mempool_free(pool);
+        return NULL;
+    }
     return pool;
 }
 

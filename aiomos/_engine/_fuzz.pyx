@@ -223,7 +223,7 @@ cdef class Player:
             return
         self.core.relieve()             # no work of frames: so much at the most, once a burst
         self.work -= work_so_far()
-        self.core.prepare(m.frames, m.n)
+        self.core.prepare(m.frames, 0, m.n)
         self.work += work_so_far()
         for i in range(m.n):         # no frame comes before a time that was let go by without one
             now = clock_step(&self.core.state.clock, m.frames[i].time_ns,

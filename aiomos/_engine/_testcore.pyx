@@ -213,7 +213,7 @@ cdef class CoreDriver:
         for i, box in enumerate(boxes):
             frames[i] = (<FrameBox>box).frame
         core.relieve()
-        core.prepare(frames, n)
+        core.prepare(frames, 0, n)
         i = 0
         while i < n:
             now = frames[i].time_ns

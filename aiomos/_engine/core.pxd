@@ -26,7 +26,9 @@ cdef class Core:
     # Before traffic: how handler number so-and-so wants bytes kept (targets.pxd); what of urgent
     # ones, as UrgentPolicy + 1, or 0: as the option says.
     cdef void ask(self, int handler, uint8_t policy, bint by_prefix) noexcept
-    cdef void prepare(self, const aio_frame *frames, unsigned n) noexcept nogil
+    # Decodes frames [first, end) of a burst, and brings near what their flows need: as many as
+    # stay near until they are taken.
+    cdef void prepare(self, const aio_frame *frames, unsigned first, unsigned end) noexcept nogil
     # Frame i of the prepared burst is another worker's: it may be passed over, and counted.
     cdef inline bint is_elsewhere(self, unsigned i) noexcept nogil:
         return self.packets[i].status == WIRE_ELSEWHERE

@@ -238,18 +238,18 @@ cdef class Core:
 
     # ---- a burst ------------------------------------------------------------------------
 
-    cdef void prepare(self, const aio_frame *frames, unsigned n) noexcept nogil:
-        """Decodes, then fetches slots, then flows: one latency for the burst, not one a frame.
+    cdef void prepare(self, const aio_frame *frames, unsigned first, unsigned end) noexcept nogil:
+        """Decodes, then fetches slots, then flows: one latency for all of them, not one a frame.
 
         Three loops: in each, no load waits for another one's result."""
         cdef CoreState *cs = self.state
         cdef unsigned i
-        for i in range(n):
+        for i in range(first, end):
             decode(cs, &self.packets[i], &frames[i])
-        for i in range(n):
+        for i in range(first, end):
             if likely(self.packets[i].status <= WIRE_UDP):
                 table_fetch_slot(&cs.table, self.packets[i].hash)
-        for i in range(n):
+        for i in range(first, end):
             if likely(self.packets[i].status <= WIRE_UDP):
                 table_fetch_flow(&cs.table, self.packets[i].hash)
 

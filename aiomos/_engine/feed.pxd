@@ -1,13 +1,14 @@
 """Frames of a source, in order, each with its engine time: what -f, -c and -w leave of them.
 
-A batch is decoded at once; its frames are taken one by one and given back at the end of the
-burst. The clock may have to see the frame behind the one in front (semantics.md 4).
+A batch is read at once; its frames are decoded a few ahead, taken one by one, and given back at
+the end of the burst. The clock may have to see the frame behind the one in front (semantics.md 4).
 """
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
 from aiomos._engine.clock cimport Clock, clock_forward
 from aiomos._engine.core cimport Core
 from aiomos._engine.filters cimport FrameFilter
+from aiomos._engine.intrinsics cimport unlikely
 from aiomos._engine.shim cimport AIO_BURST_MAX, aio_frame
 from aiomos._engine.source cimport Source, Writer
 
@@ -26,6 +27,7 @@ cdef class Feed:
     cdef Batch *now_batch
     cdef Batch *next_batch              # read ahead, when a stamp needs its successor
     cdef uint32_t head                  # first frame of now_batch not taken yet
+    cdef uint32_t prepared              # frames of now_batch that the core has prepared
     cdef uint32_t released
     cdef uint32_t burst_size
     cdef int64_t head_ns                # engine time of that frame
@@ -49,6 +51,11 @@ cdef class Feed:
         self.core.take(self.head, now)
         self.head += 1
         self.head_timed = False
+    # Before a frame is taken: has the core prepare it, with some behind it.
+    cdef inline void look_ahead(self) noexcept:
+        if unlikely(self.head == self.prepared):
+            self.prepare_some()
+    cdef void prepare_some(self) noexcept
     # Passes over the frames of other workers in front, but for the last one of the batch, which
     # brings the time.
     cdef void pass_over(self) noexcept

@@ -7,6 +7,7 @@ from aiomos._engine.shim cimport AIO_CAP_LIVE, AIO_CAP_RING, AIO_NO_TIME, aio_so
 from aiomos._engine.state cimport C_OTHERS
 
 cdef enum:
+    AHEAD = 16                # frames prepared at once: with their flows they fit into 32 KiB
     MOST_LOOKS = 16           # bursts of a live source without a frame that passes the filter
 
 
@@ -49,7 +50,7 @@ cdef class Feed:
             self.next_batch = batch
         elif self.read_batch(batch) <= 0:
             return False
-        self.core.prepare(self.now_batch.frames, self.now_batch.count)
+        self.prepared = 0
         return True
 
     cdef int read_batch(self, Batch *batch) except -2:
@@ -117,6 +118,11 @@ cdef class Feed:
         self.head_timed = True
         return self.head_ns
 
+    cdef void prepare_some(self) noexcept:
+        cdef uint32_t end = min(self.prepared + AHEAD, self.now_batch.count)
+        self.core.prepare(self.now_batch.frames, self.prepared, end)
+        self.prepared = end
+
     cdef void pass_over(self) noexcept:
         cdef uint32_t first = self.head
         while (self.head + 1 < self.now_batch.count and self.core.is_elsewhere(self.head)
@@ -124,6 +130,7 @@ cdef class Feed:
                     or clock_forward(self.clock, self.now_batch.frames[self.head].time_ns))):
             self.head_timed = False
             self.head += 1
+            self.look_ahead()
         self.core.state.counters[C_OTHERS] += self.head - first
 
     cdef int read_ahead(self) except -2:
@@ -140,7 +147,8 @@ cdef class Feed:
             self.now_batch.count = 1
             self.head = 0
             self.released = 0
-            self.core.prepare(self.now_batch.frames, 1)
+            self.prepared = 0
+            self.prepare_some()
         return self.read_batch(self.next_batch)
 
     cdef void release(self) noexcept:

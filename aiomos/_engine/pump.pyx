@@ -148,6 +148,7 @@ cdef class Pump:
         cdef Feed feed = self.feed
         cdef int64_t now
         while feed.head < feed.now_batch.count:
+            feed.look_ahead()
             if unlikely(core.state.workers != NULL):
                 feed.pass_over()
             now = feed.time_of_head()
