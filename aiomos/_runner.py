@@ -94,20 +94,11 @@ class Engine:
         busy_poll: bool = False,
         **options: Any,
     ) -> None:
-        if tasks not in ("engine", "asyncio"):
-            raise ConfigError(f"tasks={tasks!r}: it is 'engine' or 'asyncio'")
-        if stall is not None and not 0 <= stall < math.inf:
-            raise ConfigError(f"stall={stall!r}: a number of seconds, or None (0: never, as None)")
+        _check_values(tasks, stall)
         self._filter = FrameFilter(filter) if filter else None
         self._own_source = not isinstance(source, Source)
         self.source = source if isinstance(source, Source) else open_files(_paths(source))
-        if options.get("checksums", "auto") == "auto" and self.source.live:
-            options["checksums"] = "live"
-        try:
-            self.core = Core(**options)
-        except BaseException:
-            self.close()
-            raise
+        self.core = self._make_core(options)
         self._write = write
         self._count = count
         self._tasks = tasks
@@ -285,7 +276,17 @@ class Engine:
     def _alive(self) -> int:
         return (self._pump.queue.alive if self._pump else 0) + len(self._spawned)
 
-    # ---- making the pump ---------------------------------------------------------------------
+    # ---- making the core and the pump --------------------------------------------------------
+
+    def _make_core(self, options: dict[str, Any]) -> Core:
+        """The core with these options; the source is closed where they cannot be."""
+        if options.get("checksums", "auto") == "auto" and self.source.live:
+            options["checksums"] = "live"
+        try:
+            return Core(**options)
+        except BaseException:
+            self.close()
+            raise
 
     def _make_pump(self, wanted: Declarations, loop: asyncio.AbstractEventLoop) -> Pump:
         filters, app = self._filters, wanted.apps[0]
@@ -373,6 +374,13 @@ class Engine:
             io_expired=replay.patience_expired if replay else 0,
             stalls=self._stalls.count if self._stalls else 0,
         )
+
+
+def _check_values(tasks: str, stall: float | None) -> None:
+    if tasks not in ("engine", "asyncio"):
+        raise ConfigError(f"tasks={tasks!r}: it is 'engine' or 'asyncio'")
+    if stall is not None and not 0 <= stall < math.inf:
+        raise ConfigError(f"stall={stall!r}: a number of seconds, or None (0: never, as None)")
 
 
 def _paths(source: Path | Sequence[Path]) -> list[Path]:

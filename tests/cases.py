@@ -140,7 +140,7 @@ MOS_SHOWN_BY = {
         "test_core_opening.py::test_closed_handshake_over_ipv6_establishes",
         "test_core_data.py::test_established_vlan_tag_on_one_direction_is_one_flow",
         "test_fragments.py::test_fragments_that_overlap_drop_the_whole_datagram",
-        "test_core_opening.py::test_closed_data_first_is_picked_up",
+        "test_core_midstream.py::test_closed_data_first_is_picked_up",
     ],
 }
 

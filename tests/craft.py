@@ -199,9 +199,24 @@ class Talk:
         self.say(1 - first, FIN | ACK)
         self.say(first, ACK)
 
+    def count_anew(self, side: int, isn: int) -> None:
+        """What this end sends from now on counts from another initial sequence number."""
+        self.ends[side].isn = isn
+        self.ends[side].sent = 0
+
     def rest(self, seconds: float) -> None:
         """Lets time go by before the next frame."""
         self.now += round(seconds * SECOND)
+
+
+def exchange(driver: Any, talk: Talk, number: int = 0) -> None:
+    """Data both ways arrives, and nothing else."""
+    log = driver.flows[number]
+    talk.c(b"request")
+    talk.s(b"response")
+    talk.c()
+    assert log.items == ([b"request"], [b"response"])
+    assert log.states == ("ESTABLISHED", "ESTABLISHED")
 
 
 def whole(items: Sequence[Any], start: int = 0) -> bool:

@@ -81,6 +81,11 @@ def interface(name: str = "mirror0", **changes: Any) -> Interface:
     return attrs.evolve(good, **changes)
 
 
+def nic(**changes: Any) -> Hardware:
+    """The hardware of a NIC with four queues of eight."""
+    return attrs.evolve(Hardware("ice", "0000:03:00.0", 10_000, 4, 8), **changes)
+
+
 def dpdk(**changes: Any) -> Dpdk:
     """An installed DPDK with its module, drivers for an I350, ConnectX-5, and two virtual ones."""
     igb = Driver("net_e1000_igb", "librte_net_e1000.so", "", "* igb_uio | vfio-pci", (I350,))

@@ -31,10 +31,10 @@ def start(tmp_path: Path) -> Iterator[Callable[..., live.Run]]:
     """Starts `aiomos run` with an app of this text, here; ended when the test is."""
     with contextlib.ExitStack() as stack:
 
-        def run(text: str, *args: object) -> live.Run:
+        def run(text: str, *args: object, **options: object) -> live.Run:
             app = tmp_path / "app.py"
             app.write_text(text)
             folder = tmp_path / f"run{len(list(tmp_path.iterdir()))}"
-            return stack.enter_context(live.started(Here(), folder, app, *args))
+            return stack.enter_context(live.started(Here(), folder, app, *args, **options))
 
         yield run

@@ -23,6 +23,7 @@ from craft import (
     SYN,
     Talk,
     assert_idle,
+    exchange,
     mss,
     window_scale,
 )
@@ -33,22 +34,6 @@ ESTABLISHED = ("ESTABLISHED", "ESTABLISHED")
 @pytest.fixture
 def talk(driver):
     return Talk(driver.input)
-
-
-def other(talk, side, isn):
-    """What this end sends from now on counts from another initial sequence number."""
-    talk.ends[side].isn = isn
-    talk.ends[side].sent = 0
-
-
-def exchange(driver, talk, number=0):
-    """Data both ways arrives, and nothing else."""
-    log = driver.flows[number]
-    talk.c(b"request")
-    talk.s(b"response")
-    talk.c()
-    assert log.items == ([b"request"], [b"response"])
-    assert log.states == ESTABLISHED
 
 
 # ---- the handshake step by step ---------------------------------------------
@@ -147,7 +132,7 @@ def test_syn_sent_syn_again_is_a_retransmission(driver, talk):
 
 def test_syn_sent_syn_of_another_isn_confirmed_keeps_one_flow(driver, talk):
     talk.c(flags=SYN)
-    other(talk, CLIENT, 77_000)
+    talk.count_anew(CLIENT, 77_000)
     talk.c(flags=SYN)
     talk.s(flags=SYN | ACK)
     talk.c()
@@ -157,9 +142,9 @@ def test_syn_sent_syn_of_another_isn_confirmed_keeps_one_flow(driver, talk):
 
 def test_syn_sent_syn_of_another_isn_not_confirmed_keeps_the_first(driver, talk):
     talk.c(flags=SYN)
-    other(talk, CLIENT, 77_000)
+    talk.count_anew(CLIENT, 77_000)
     talk.c(flags=SYN)
-    other(talk, CLIENT, 1000)
+    talk.count_anew(CLIENT, 1000)
     talk.s(flags=SYN | ACK)
     talk.c()
     exchange(driver, talk)
@@ -170,9 +155,9 @@ def test_syn_sent_syn_of_another_isn_not_confirmed_keeps_the_first(driver, talk)
 def test_syn_received_syn_of_another_isn_answered_anew_takes_it(driver, talk):
     talk.c(flags=SYN)
     talk.s(flags=SYN | ACK)
-    other(talk, CLIENT, 77_000)
+    talk.count_anew(CLIENT, 77_000)
     talk.c(flags=SYN)
-    other(talk, SERVER, 900_000)
+    talk.count_anew(SERVER, 900_000)
     talk.s(flags=SYN | ACK)
     talk.c()
     exchange(driver, talk)
@@ -181,9 +166,9 @@ def test_syn_received_syn_of_another_isn_answered_anew_takes_it(driver, talk):
 
 def test_syn_sent_several_synacks_the_clients_ack_chooses_the_last(driver, talk):
     talk.c(flags=SYN)
-    other(talk, SERVER, 123_456)
+    talk.count_anew(SERVER, 123_456)
     talk.s(flags=SYN | ACK)
-    other(talk, SERVER, 500_000)
+    talk.count_anew(SERVER, 500_000)
     talk.s(flags=SYN | ACK)
     talk.c()
     exchange(driver, talk)
@@ -194,9 +179,9 @@ def test_syn_sent_several_synacks_the_clients_ack_chooses_the_last(driver, talk)
 def test_syn_sent_several_synacks_the_clients_ack_chooses_the_first(driver, talk, second):
     talk.c(flags=SYN)
     talk.s(flags=SYN | ACK)
-    other(talk, SERVER, second)
+    talk.count_anew(SERVER, second)
     talk.s(flags=SYN | ACK)
-    other(talk, SERVER, 500_000)
+    talk.count_anew(SERVER, 500_000)
     talk.c()
     exchange(driver, talk)
     assert driver.flows[0].half[SERVER]["isn"] == 500_000
@@ -207,7 +192,7 @@ def test_syn_sent_synack_of_something_else_is_ignored(driver, talk):
     talk.s(flags=SYN | ACK, ack=5000)
     assert driver.counters()["tcp_bad_ack"] == 1
     assert driver.flows[0].states == ("SYN_SENT", "SYN_RECEIVED")
-    other(talk, SERVER, 640_000)
+    talk.count_anew(SERVER, 640_000)
     talk.s(flags=SYN | ACK)
     talk.c()
     exchange(driver, talk)
@@ -369,9 +354,9 @@ def test_any_start_point_data_on_the_syn_is_read(start):
 
 def test_syn_sent_data_on_it_and_another_isn_chosen_is_forgotten(driver, talk):
     talk.c(flags=SYN)
-    other(talk, CLIENT, 77_000)
+    talk.count_anew(CLIENT, 77_000)
     talk.c(b"EVIL", SYN)
-    other(talk, CLIENT, 1000)
+    talk.count_anew(CLIENT, 1000)
     talk.s(flags=SYN | ACK)
     talk.c()
     exchange(driver, talk)
@@ -460,122 +445,6 @@ def test_established_data_without_ack_flag_is_not_delivered(driver, talk, flags)
     assert driver.counters()["tcp_no_ack"] == 1
     talk.ends[CLIENT].sent = 0
     exchange(driver, talk)
-
-
-# ---- picked up in the middle ------------------------------------------------
-
-
-def middle(talk, *sent):
-    talk.ends[CLIENT].sent, talk.ends[SERVER].sent = sent
-
-
-def test_closed_data_first_is_picked_up(driver, talk):
-    middle(talk, 5000, 9000)
-    talk.c(b"request")
-    talk.s(b"response")
-    (log,) = driver.flows
-    assert log.items == ([b"request"], [b"response"])
-    assert log.start == (0, 0)
-    assert log.half[CLIENT]["flags"] & 0x2 == 0
-    assert log.client[1] == 40000
-    assert driver.counters()["midstream"] == 1
-
-
-def test_closed_ack_first_is_picked_up(driver, talk):
-    middle(talk, 5000, 9000)
-    talk.c()
-    talk.s(b"response")
-    talk.c(b"more")
-    assert driver.flows[0].items == ([b"more"], [b"response"])
-
-
-def test_closed_data_of_a_well_known_port_first_has_its_receiver_as_client(driver, talk):
-    middle(talk, 5000, 9000)
-    talk.s(b"response")
-    talk.c(b"request")
-    assert driver.flows[0].client[1] == 40000
-    assert driver.flows[0].items == ([b"request"], [b"response"])
-
-
-def test_closed_fin_first_is_picked_up_and_ends_its_side(driver, talk):
-    middle(talk, 5000, 9000)
-    talk.close()
-    assert driver.flows[0].events[-1] == ("close", "FIN")
-    assert driver.flows[0].eof == [True, True]
-
-
-def test_closed_rst_first_opens_nothing(driver, talk):
-    talk.c(flags=RST)
-    talk.c(flags=RST | ACK)
-    assert driver.flows == []
-    assert driver.counters()["tcp_no_flow"] == 2
-
-
-def test_closed_pickup_off_only_syns_open():
-    driver = CoreDriver(midstream="ignore")
-    talk = Talk(driver.input)
-    middle(talk, 5000, 9000)
-    talk.c(b"request")
-    talk.s(b"response")
-    talk.s(flags=FIN | ACK)
-    assert driver.flows == []
-    assert driver.counters()["tcp_no_flow"] == 3
-    other(talk, CLIENT, 4)
-    other(talk, SERVER, 5)
-    talk.handshake()
-    exchange(driver, talk)
-
-
-def test_midstream_peer_heard_later_has_been_seen(driver, talk):
-    """Its holes wait for the acknowledgement, not for the one second of a one-sided flow."""
-    middle(talk, 5000, 9000)
-    talk.c(b"request")
-    talk.s(b"a")
-    talk.skip(SERVER, 3)
-    talk.s(b"e")
-    talk.rest(5)
-    talk.c(ack=9001)
-    assert driver.flows[0].items[SERVER] == [b"a"]
-    talk.s(b"bcd", at=9001)
-    assert driver.flows[0].items[SERVER] == [b"abcde"]
-
-
-def test_midstream_reset_with_the_next_number_resets(driver, talk):
-    middle(talk, 5000, 9000)
-    talk.c(b"request")
-    talk.s(flags=RST)
-    assert driver.flows[0].events[-1] == ("close", "RESET")
-
-
-# ---- one side visible -------------------------------------------------------
-
-
-def test_client_only_first_data_establishes_and_is_read(driver, talk):
-    talk.c(flags=SYN)
-    talk.ends[SERVER].sent = 0
-    talk.c()
-    assert driver.flows[0].events == []
-    talk.c(b"one ")
-    talk.ends[SERVER].sent = 5000
-    talk.c(b"two")
-    assert driver.flows[0].events == [("start", START + 2_000_000)]
-    assert driver.flows[0].items == ([b"one two"], [])
-    assert driver.flows[0].half[SERVER]["packets"] == 0
-
-
-def test_server_only_first_data_establishes_and_is_read(driver, talk):
-    talk.ends[CLIENT].sent = 0
-    talk.s(flags=SYN | ACK)
-    talk.s(b"banner")
-    assert driver.flows[0].items == ([], [b"banner"])
-    assert driver.flows[0].client[1] == 40000
-
-
-def test_client_only_midstream_is_read(driver, talk):
-    middle(talk, 5000, 9000)
-    talk.c(b"one ")
-    talk.c(b"two")
-    assert driver.flows[0].items[CLIENT] == [b"one two"]
 
 
 # ---- options ----------------------------------------------------------------
