@@ -13,7 +13,7 @@ import itertools
 import logging
 import os
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 import attrs
 
@@ -21,14 +21,12 @@ from aiomos._dpdkports import SharedPorts, shared_ports, why_apart
 from aiomos._engine.errors import ConfigError
 from aiomos._engine.filters import FrameFilter
 from aiomos._launch import MOST_WORKERS, Launch, Place
+from aiomos._ledger import Ledger, Rings
 from aiomos._supervisor import Supervisor
 
 if TYPE_CHECKING:
     from aiomos._engine.interface import InterfaceGroup
     from aiomos._engine.rings import Ring
-
-#: By the numbers of the worker that writes and the one that reads.
-Rings: TypeAlias = "dict[tuple[int, int], Ring]"
 
 log = logging.getLogger("aiomos")
 
@@ -68,7 +66,7 @@ def _deploy(launch: Launch, places: list[Place], stack: contextlib.ExitStack) ->
     count = len(places)
     if not launch.live or (count == 1 and (launch.dpdk or launch.exclusive)):
         places = [attrs.evolve(place, opens=launch.live) for place in places]
-        return Supervisor(launch, places, lambda number: 0)
+        return Supervisor(launch, places, Ledger())
     apart = why_apart(launch, count) if launch.dpdk else None
     shared: SharedPorts | None = None
     if launch.dpdk and not apart:
@@ -89,16 +87,10 @@ def _deploy(launch: Launch, places: list[Place], stack: contextlib.ExitStack) ->
         of = places[-1:] if why else places
         for index, place in enumerate(of):
             places[place.number] = attrs.evolve(place, packet=group.filenos(index))
-
-    def taken(number: int) -> int:
-        """Frames that were given to the processes at one place so far, whatever they did."""
-        found = sum(ring.stats().taken for (_, to), ring in rings.items() if to == number)
-        if group is not None and not (why and number < count):
-            found += group.stats()[0 if why else number].frames
-        return found + (shared.taken(number) if shared else 0)
-
+    sockets = tuple(place.number for place in places if place.packet)
+    ledger = Ledger(rings, group, sockets, shared, pumped=bool(launch.pump))
     return Supervisor(
-        launch, places, taken, distributed=bool(why), shared=shared, settled=_settled(rings)
+        launch, places, ledger, distributed=bool(why), shared=shared, settled=_settled(rings)
     )
 
 

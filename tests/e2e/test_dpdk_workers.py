@@ -197,12 +197,15 @@ class Tap:
             self._socket.bind((name, 0))
         self.said = {port: [] for port in range(10_000, 10_000 + FLOWS)}
 
+    def send(self, frame):
+        self._socket.send(frame)
+
     def say(self, *words):
         """One datagram of each flow for each word."""
         for port, said in self.said.items():
             for word in words:
                 said.append(f"{word} {len(said)}")
-                self._socket.send(datagram(port, said[-1]))
+                self.send(datagram(port, said[-1]))
 
     @property
     def count(self):
