@@ -17,11 +17,12 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from aiomos._dpdkports import SharedPorts, shared_ports, why_apart
+from aiomos._dpdkports import SharedPorts, pages_shared, shared_ports, why_apart
 from aiomos._engine.errors import ConfigError
 from aiomos._engine.filters import FrameFilter
 from aiomos._launch import MOST_WORKERS, Launch, Place
 from aiomos._ledger import Ledger, Rings
+from aiomos._openfiles import make_room
 from aiomos._supervisor import Supervisor
 
 if TYPE_CHECKING:
@@ -65,9 +66,12 @@ def _deploy(launch: Launch, places: list[Place], stack: contextlib.ExitStack) ->
     """Opens what the places need."""
     count = len(places)
     if not launch.live or (count == 1 and (launch.dpdk or launch.exclusive)):
+        make_room(count, rings=0)
         places = [attrs.evolve(place, opens=launch.live) for place in places]
         return Supervisor(launch, places, Ledger())
     apart = why_apart(launch, count) if launch.dpdk else None
+    pages = pages_shared(launch, count) if launch.dpdk and not apart else 0
+    make_room(count, rings=count * count, pages=pages)  # from each to each other, and from one more
     shared: SharedPorts | None = None
     if launch.dpdk and not apart:
         shared = stack.enter_context(shared_ports(launch, count))

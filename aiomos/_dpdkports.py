@@ -84,6 +84,11 @@ def _no_pages(launch: Launch, count: int) -> str | None:
     return None
 
 
+def pages_shared(launch: Launch, count: int) -> int:
+    """Huge pages that so many workers share: each is a file that stays open."""
+    return _needed_mib(launch, count) // 2
+
+
 def _needed_mib(launch: Launch, count: int) -> int:
     mbufs = count * max(2 * WAITING, BUDGET + _BESIDES)
     return len(launch.dpdk) * mbufs * _MBUF // (1 << 20) + _REST
