@@ -13,22 +13,21 @@ import itertools
 import logging
 import os
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from aiomos._dpdkports import SharedPorts, shared_ports, why_apart
+from aiomos._dpdkports import SharedPorts, pages_shared, shared_ports, why_apart
 from aiomos._engine.errors import ConfigError
 from aiomos._engine.filters import FrameFilter
 from aiomos._launch import MOST_WORKERS, Launch, Place
+from aiomos._ledger import Ledger, Rings
+from aiomos._openfiles import make_room
 from aiomos._supervisor import Supervisor
 
 if TYPE_CHECKING:
     from aiomos._engine.interface import InterfaceGroup
     from aiomos._engine.rings import Ring
-
-#: By the numbers of the worker that writes and the one that reads.
-Rings: TypeAlias = "dict[tuple[int, int], Ring]"
 
 log = logging.getLogger("aiomos")
 
@@ -67,9 +66,12 @@ def _deploy(launch: Launch, places: list[Place], stack: contextlib.ExitStack) ->
     """Opens what the places need."""
     count = len(places)
     if not launch.live or (count == 1 and (launch.dpdk or launch.exclusive)):
+        make_room(count, rings=0)
         places = [attrs.evolve(place, opens=launch.live) for place in places]
-        return Supervisor(launch, places, lambda number: 0)
+        return Supervisor(launch, places, Ledger())
     apart = why_apart(launch, count) if launch.dpdk else None
+    pages = pages_shared(launch, count) if launch.dpdk and not apart else 0
+    make_room(count, rings=count * count, pages=pages)  # from each to each other, and from one more
     shared: SharedPorts | None = None
     if launch.dpdk and not apart:
         shared = stack.enter_context(shared_ports(launch, count))
@@ -89,16 +91,10 @@ def _deploy(launch: Launch, places: list[Place], stack: contextlib.ExitStack) ->
         of = places[-1:] if why else places
         for index, place in enumerate(of):
             places[place.number] = attrs.evolve(place, packet=group.filenos(index))
-
-    def taken(number: int) -> int:
-        """Frames that were given to the processes at one place so far, whatever they did."""
-        found = sum(ring.stats().taken for (_, to), ring in rings.items() if to == number)
-        if group is not None and not (why and number < count):
-            found += group.stats()[0 if why else number].frames
-        return found + (shared.taken(number) if shared else 0)
-
+    sockets = tuple(place.number for place in places if place.packet)
+    ledger = Ledger(rings, group, sockets, shared, pumped=bool(launch.pump))
     return Supervisor(
-        launch, places, taken, distributed=bool(why), shared=shared, settled=_settled(rings)
+        launch, places, ledger, distributed=bool(why), shared=shared, settled=_settled(rings)
     )
 
 

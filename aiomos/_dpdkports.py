@@ -84,6 +84,11 @@ def _no_pages(launch: Launch, count: int) -> str | None:
     return None
 
 
+def pages_shared(launch: Launch, count: int) -> int:
+    """Huge pages that so many workers share: each is a file that stays open."""
+    return _needed_mib(launch, count) // 2
+
+
 def _needed_mib(launch: Launch, count: int) -> int:
     mbufs = count * max(2 * WAITING, BUDGET + _BESIDES)
     return len(launch.dpdk) * mbufs * _MBUF // (1 << 20) + _REST
@@ -159,9 +164,25 @@ class SharedPorts:
         """Frames that the processes at a place have taken from the ports, or from its ring."""
         if self.fan is None:
             return sum(int(port.taken(number)) for port in self.ports)
-        if number < self.count:
+        if self._is_fed(number):
             return int(self.fan.taken(number))
         return sum(int(port.taken(0)) for port in self.ports)
+
+    def waiting(self, number: int) -> int:
+        """Frames on the way to a worker behind a distributor."""
+        return int(self.fan.waiting(number)) if self._is_fed(number) else 0
+
+    def dropped(self, number: int) -> int:
+        """Frames that found the ring to such a worker full."""
+        return int(self.fan.dropped(number)) if self._is_fed(number) else 0
+
+    def given(self) -> int:
+        """Frames that distributors had for workers so far, those included."""
+        of = range(self.count)
+        return sum(self.taken(n) + self.waiting(n) + self.dropped(n) for n in of)
+
+    def _is_fed(self, number: int) -> bool:
+        return self.fan is not None and number < self.count
 
     def recover_reader(self, number: int) -> None:
         """What a process held that read queues and died, the distributor's number included."""

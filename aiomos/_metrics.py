@@ -111,12 +111,11 @@ def worker_stats(engine: Engine) -> WorkerStats:
 
 def summary_of(stats: WorkerStats) -> Summary:
     """What a process came to that did not live to say so: what was lost with it was dropped."""
-    in_engine = stats.dropped_pool + stats.counters.get("wrong_core_lost", 0)
     return Summary(
         received=stats.processed + stats.lost,
         filtered=stats.filtered,
         processed=stats.processed,
-        dropped=stats.dropped + stats.lost + in_engine,
+        dropped=stats.dropped + stats.lost + stats.dropped_pool,
         counters=stats.counters,
         handler_errors=stats.handler_errors,
     )

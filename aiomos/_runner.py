@@ -363,7 +363,7 @@ class Engine:
             received=pump.received - elsewhere - counters["wrong_core"],
             filtered=0 if elsewhere and self.number else pump.filtered,
             processed=counters["frames"],
-            dropped=lost + stats.dropped_pool + counters["wrong_core_lost"],
+            dropped=lost + stats.dropped_pool,
             counters=counters,
             handlers_started=sum(h.started for h in self._handlers),
             handler_errors=pump.handler_errors + (self._driver.failed if self._driver else 0),

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from aiomos._launch import Launch, Place
+from aiomos._ledger import Ledger
 from aiomos._linkwatch import link_reported
 from aiomos._metrics import WorkerStats, summary_of
 from aiomos._statsocket import Report, answering
@@ -40,7 +41,7 @@ class Supervisor:
     Args:
         launch: what they run.
         places: where each of them stands.
-        taken: how many frames the processes at a place have taken, by what outlives them.
+        ledger: what went to each place, by what outlives the processes there.
         distributed: the last place is the distributor's.
         shared: the DPDK ports that the processes read, if they are this process's.
         settled: no frame is on its way to one of the places of these numbers.
@@ -50,7 +51,7 @@ class Supervisor:
         self,
         launch: Launch,
         places: list[Place],
-        taken: Callable[[int], int],
+        ledger: Ledger,
         distributed: bool = False,
         shared: SharedPorts | None = None,
         settled: Callable[[set[int]], bool] = lambda numbers: True,
@@ -58,7 +59,7 @@ class Supervisor:
         self.launch = launch
         self.shared = shared
         self._settled = settled
-        self.processes = [WorkerProcess(launch, place, taken, self._recover) for place in places]
+        self.processes = [WorkerProcess(launch, place, ledger, self._recover) for place in places]
         self.workers = self.processes
         self.distributor: WorkerProcess | None = None
         self.on_ready: Callable[[], None] | None = None  # called when all serve
@@ -141,7 +142,8 @@ class Supervisor:
         while True:
             await asyncio.sleep(LISTEN)
             stats = await self.stats()
-            if not told and any(worker.handed_over for worker in stats):
+            workers = stats[: len(self.workers)]  # a distributor hands everything over
+            if not told and any(worker.handed_over for worker in workers):
                 told = True
                 log.warning(
                     "frames of some flows come to other workers than theirs, as the kernel or the "
@@ -222,15 +224,18 @@ class Supervisor:
     def summary(self) -> Summary:
         """Of all workers that said what they came to, and of those killed before them."""
         said = [w.summary for w in self.workers if w.summary is not None]
-        found = merged(said + [summary_of(w.past) for w in self.workers if w.restarts])
+        said += [summary_of(w.past) for w in self.workers if w.restarts]
+        said += [Summary(dropped=w.dropped_meanwhile()) for w in self.workers]
+        found = merged(said)
         if self.distributor is None:
             return found
-        before = self.distributor.past.dropped + self.distributor.stats.dropped
+        came_to = self.distributor.counted()
         last = self.distributor.summary
         failed = last is not None and last.failed
         return attrs.evolve(
             found,
-            dropped=found.dropped + before,
+            received=found.received + came_to.lost,
+            dropped=found.dropped + came_to.dropped + came_to.lost,
             failed=found.failed or failed,
             message=last.message if last is not None and failed else found.message,
         )

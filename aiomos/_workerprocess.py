@@ -9,11 +9,13 @@ import signal
 import socket
 import sys
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 import attrs
 
 from aiomos._control import Channel, Message
 from aiomos._launch import Launch, Place
+from aiomos._ledger import Ledger
 from aiomos._metrics import WorkerStats, sum_of
 from aiomos._summary import Summary
 
@@ -44,7 +46,7 @@ class WorkerProcess:
         self,
         launch: Launch,
         place: Place,
-        taken: Callable[[int], int],
+        ledger: Ledger,
         recover: Callable[[WorkerProcess], Awaitable[None]],
         module: str = "aiomos._worker",
     ) -> None:
@@ -53,7 +55,7 @@ class WorkerProcess:
         self.launch = launch
         self.place = place
         self.name = f"worker {place.number}"
-        self._taken = taken
+        self._ledger = ledger
         self.pid: int | None = None
         self.ready = asyncio.Event()
         self.restarts = 0
@@ -262,30 +264,56 @@ class WorkerProcess:
             await asyncio.sleep(BACK_OFF / 4)
 
     def _bury(self) -> None:
-        """What a process that was killed has counted, and what it had taken besides."""
-        dead = attrs.evolve(self.stats, waiting=0, flows=0, handlers=0)
-        taken = self._taken(self.place.number) - _frames(self.past)
-        lost = max(taken - _frames(dead), 0) + self.stats.waiting
-        more = WorkerStats(received=lost - self.stats.waiting, lost=lost)
-        self.past = attrs.evolve(sum_of([self.past, dead, more]), number=self.place.number)
-        self.stats = WorkerStats(number=self.place.number)
+        """What a process that was killed has counted, and what it had taken besides.
+
+        What it had seen to wait in a ring may wait there still: that is its successor's.
+        """
+        dead, number = self.stats, self.place.number
+        if self.place.distributes:  # what it gave, it cannot have lost
+            given = self._ledger.given(number) - self.past.handed_over
+            dead = attrs.evolve(dead, handed_over=max(given, dead.handed_over))
+        known = dead.filtered + dead.processed + dead.left + dead.handed_over
+        own = dead.waiting if self.place.opens and not self.place.distributes else 0
+        taken = max(self._ledger.taken(number) - _frames(self.past), known + own)
+        received, lost = taken + dead.dropped, taken - known
+        dead = attrs.evolve(dead, received=received, lost=lost, waiting=0, flows=0, handlers=0)
+        self.past = attrs.evolve(sum_of([self.past, dead]), number=number)
+        self.stats = WorkerStats(number=number)
 
     async def ask_stats(self) -> WorkerStats:
         """Statistics of this place: of all processes that stood there."""
-        latest = await self._ask_process()
-        number, pid = self.place.number, self.pid or 0
-        return attrs.evolve(sum_of([self.past, latest]), number=number, pid=pid)
+        await self._ask_process()
+        return self.counted()
 
-    async def _ask_process(self) -> WorkerStats:
+    def counted(self) -> WorkerStats:
+        """The same, as far as is known now."""
+        found = sum_of([self.past, self.stats if self.stats.pid else self._nobodys()])
+        drops: dict[str, Any] = {**self._ledger.dropped(self.place.number)}
+        told = sum(getattr(found, name) for name in drops)
+        number, pid = self.place.number, self.pid or 0
+        received = found.received - told + sum(drops.values())
+        return attrs.evolve(found, number=number, pid=pid, received=received, **drops)
+
+    def dropped_meanwhile(self) -> int:
+        """Frames that were dropped and that no process has told of: they were dropped after its
+        last word, or while none was there."""
+        return self.counted().dropped - self.past.dropped - self.stats.dropped
+
+    def _nobodys(self) -> WorkerStats:
+        """What waits while there is no process that could tell of it."""
+        number = self.place.number
+        waiting = self._ledger.taken(number) + self._ledger.waiting(number) - _frames(self.past)
+        return WorkerStats(received=max(waiting, 0), waiting=max(waiting, 0))
+
+    async def _ask_process(self) -> None:
         """Those of the present one; the last known where it does not answer."""
         if self._channel is None or self.pid is None or not self._serving:
-            return self.stats
+            return
         self._asked = number = self._asked + 1
         self._answers[number] = answer = asyncio.get_running_loop().create_future()
         self._channel.send("stats", id=number)
         await asyncio.wait([answer], timeout=ANSWER)  # cancelled: the process has ended
         self._answers.pop(number, None)
-        return self.stats
 
 
 def _set(future: asyncio.Future[None]) -> None:

@@ -173,6 +173,8 @@ unsigned aio_dpdk_fan_room(struct aio_dpdk_fan *fan);
 void aio_dpdk_fan_drop(struct aio_dpdk_fan *fan, unsigned worker, unsigned n);
 /* Frames that all processes at a worker's place have taken so far. */
 uint64_t aio_dpdk_fan_taken(struct aio_dpdk_fan *fan, unsigned worker);
+/* Frames that its ring had no room for so far. */
+uint64_t aio_dpdk_fan_dropped(struct aio_dpdk_fan *fan, unsigned worker);
 /* As aio_dpdk_port_settle(), for a worker. */
 void aio_dpdk_fan_settle(struct aio_dpdk_fan *fan, unsigned worker);
 /* Frees what a dead worker held; what waits for it stays. Only for who pushes, or when

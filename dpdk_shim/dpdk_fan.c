@@ -222,6 +222,13 @@ uint64_t aio_dpdk_fan_taken(struct aio_dpdk_fan *fan, unsigned worker)
                                         : 0;
 }
 
+uint64_t aio_dpdk_fan_dropped(struct aio_dpdk_fan *fan, unsigned worker)
+{
+    return worker < fan->state->workers
+               ? aio_tally_get(&fan->state->tallies[worker].dropped)
+               : 0;
+}
+
 void aio_dpdk_fan_settle(struct aio_dpdk_fan *fan, unsigned worker)
 {
     struct aio_tally *tally;

@@ -59,11 +59,13 @@ class Line:
 Story = Callable[[Line, aiomos.Engine], Awaitable[object]]
 
 
-def serve(new_loop: Any, app: Any, story: Story, **options: Any) -> aiomos.Summary:
+def serve(
+    new_loop: Any, app: Any, story: Story, make: Callable[[], Line] = Line, **options: Any
+) -> aiomos.Summary:
     """Serves an app while a story is told; then stops, unless the run has ended."""
 
     async def main() -> aiomos.Summary:
-        with Line() as line:
+        with make() as line:
             async with aiomos.Engine(line.source, **options) as engine:
                 began = asyncio.Event()
                 engine.on_start = began.set

@@ -453,6 +453,10 @@ cdef class Fan:
         """Frames that all processes at a worker's place have taken so far."""
         return dpdk.aio_dpdk_fan_taken(self.open_fan(), worker)
 
+    def dropped(self, unsigned worker) -> int:
+        """Frames that a worker's ring had no room for so far."""
+        return dpdk.aio_dpdk_fan_dropped(self.open_fan(), worker)
+
     def settle(self, unsigned worker) -> None:
         """A worker is gone: its successor's statistics count drops from now on."""
         dpdk.aio_dpdk_fan_settle(self.open_fan(), worker)

@@ -121,6 +121,7 @@ cdef extern from "dpdk.h" nogil:
     unsigned aio_dpdk_fan_room(aio_dpdk_fan *fan) noexcept
     void aio_dpdk_fan_drop(aio_dpdk_fan *fan, unsigned worker, unsigned n) noexcept
     uint64_t aio_dpdk_fan_taken(aio_dpdk_fan *fan, unsigned worker) noexcept
+    uint64_t aio_dpdk_fan_dropped(aio_dpdk_fan *fan, unsigned worker) noexcept
     void aio_dpdk_fan_settle(aio_dpdk_fan *fan, unsigned worker) noexcept
     int aio_dpdk_fan_recover(aio_dpdk_fan *fan, unsigned worker, char *message) noexcept
     void aio_dpdk_fan_close(aio_dpdk_fan *fan) noexcept

@@ -286,10 +286,12 @@ cdef class InterfaceGroup:
 
     def stats(self) -> list[InterfaceStats]:
         """Counters of each socket."""
+        return [self.stats_of(index) for index in range(len(self.sockets))]
+
+    def stats_of(self, unsigned index) -> InterfaceStats:
+        """Counters of one of them."""
         cdef aio_packet_stats stats
-        found = []
-        for fd, state_fd in self.sockets:
-            if shim.aio_packet_socket_stats(fd, state_fd, &stats) < 0:
-                raise SourceError(f"{self.name}: {os.strerror(c_errno.errno)}")
-            found.append(_stats(&stats))
-        return found
+        fd, state_fd = self.sockets[index]
+        if shim.aio_packet_socket_stats(fd, state_fd, &stats) < 0:
+            raise SourceError(f"{self.name}: {os.strerror(c_errno.errno)}")
+        return _stats(&stats)

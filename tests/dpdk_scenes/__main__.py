@@ -13,13 +13,14 @@ from typing import Any
 
 import captures
 import devices
+import live
 import peers
 import processes
 import startup
 import taps
 from stage import say
 
-MODULES = (captures, devices, peers, taps, processes, startup)
+MODULES = (captures, devices, live, peers, taps, processes, startup)
 
 
 def scene_of(name: str) -> Callable[..., Any]:

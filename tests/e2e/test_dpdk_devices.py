@@ -9,6 +9,7 @@ import pytest
 
 sys.path.append(str(Path(__file__).parents[1]))
 from dpdk_kit import Actor, act, huge_pages, needs_dpdk, needs_root
+from kit import LOOPS, both_tasks
 
 pytestmark = needs_dpdk
 
@@ -83,6 +84,19 @@ def test_kernel_talks_over_a_tap(length, room, pieces):
     assert (scene["datagrams"], scene["echoed"]) == (20, 20)
     assert scene["pieces"] >= pieces
     assert (scene["outstanding"], scene["dropped"], scene["missing"]) == (0, 0, [0])
+
+
+@pytest.mark.parametrize("busy_poll", [False, True], ids=["polls", "busy"])
+@pytest.mark.parametrize("loop", LOOPS)
+@both_tasks
+def test_run_on_a_device_without_a_descriptor_sees_frames_and_time_and_stops(
+    loop, tasks, busy_poll
+):
+    scene = act("live_without_descriptor", loop=loop, tasks=tasks, busy_poll=busy_poll)
+    assert scene["filenos"] == [-1]
+    assert scene["seen"] == ["one", "wait", "after", "two", "SHUTDOWN", "lingered"]
+    assert scene["frames"] == [6, 6, 0]
+    assert scene["missing"] == [0]
 
 
 @needs_root

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import socket
 import sys
 import threading
@@ -15,6 +16,7 @@ import pytest
 sys.path.append(str(Path(__file__).parent))
 import live
 
+HTTP_DEMO = Path(__file__).parents[1] / "captures" / "http_demo.pcap"
 RING = 64 << 10  # KiB
 CONNECTIONS = 400 if live.FULL else 40
 TUNNEL = ("192.0.3.10", "192.0.3.20")
@@ -211,3 +213,56 @@ def test_two_workers_fragmented_datagrams_meet_the_whole_ones_of_their_flow(wire
     workers = assert_adds_up(two)
     assert sum(worker.counters["rejoined"] for worker in workers) > 0
     assert two.end() == 0
+
+
+# ---- descriptors -----------------------------------------------------------------------------
+
+
+def allowed(soft, hard):
+    """The program, where so many files may be open."""
+    return ("prlimit", f"--nofile={soft}:{hard}", *live.AIOMOS)
+
+
+def limit_of(pid):
+    """Of open files: the soft and the hard one."""
+    for line in Path(f"/proc/{pid}/limits").read_text().splitlines():
+        if line.startswith("Max open files"):
+            return tuple(map(int, line.split()[3:5]))
+    raise AssertionError
+
+
+needs_prlimit = pytest.mark.skipif(shutil.which("prlimit") is None, reason="needs prlimit")
+MANY = 6  # workers, of which the rings alone are 60 files
+
+
+@needs_prlimit
+def test_rings_are_more_files_than_are_allowed_the_limit_is_raised(wire, tmp_path, app):
+    words = (app, "-i", live.INTERFACE, "--workers", MANY)
+    program = allowed(64, 4096)
+    with live.started(wire.server, tmp_path / "run", *words, program=program) as run:
+        run.until_ready(live.INTERFACE)
+        run.until(lambda: all(worker.pid for worker in run.workers()))
+        for pid in (run.process.pid, *(worker.pid for worker in run.workers())):
+            soft, hard = limit_of(pid)
+            assert 64 + MANY * (MANY - 1) * 2 < soft < hard == 4096
+            assert len(list(Path(f"/proc/{pid}/fd").iterdir())) <= soft - 64, "left for handlers"
+        assert run.end() == 0
+
+
+@needs_prlimit
+@pytest.mark.parametrize(
+    "words", [("-i", live.INTERFACE), ("-r", HTTP_DEMO)], ids=["rings", "none"]
+)
+def test_more_files_than_can_be_allowed_are_refused_before_a_worker_begins(
+    wire, tmp_path, app, words
+):
+    app.write_text("print('begun', flush=True)\n" + app.read_text())
+    run = live.started(
+        wire.server, tmp_path / "run", app, *words, "--workers", MANY, program=allowed(48, 60)
+    )
+    with run as run:
+        assert run.process.wait(live.PATIENCE) == 2, run
+        (line,) = [line for line in run.err.splitlines() if " cores" not in line]
+        assert f"aiomos: --workers {MANY}: needs " in line
+        assert "60 are allowed: fewer workers, or, as root, ulimit -n " in line
+        assert run.lines == []

@@ -45,7 +45,7 @@ PYTHON_LAYERS: dict[str, str] = {
     " _tlsfingerprint _tlshello tls dns ssh",
     "declarations": "_rules _app _mount _inflight _replay_loop",
     "runner": "_collector _reports _stalls _live _generations _drivers _pumprules _runner _ownloop _loader flows",
-    "processes": "_launch _linkwatch _control _metrics _output _reloading _sources _statsocket _statsview _worker _dpdkplace _distributor _workerprocess _dpdkports _supervisor _deployment",
+    "processes": "_launch _linkwatch _control _metrics _output _reloading _sources _statsocket _statsview _worker _dpdkplace _distributor _dpdkports _ledger _openfiles _workerprocess _supervisor _deployment",
     "machine": "_machine_files _netlink _ethtool _machine_cpu _machine_memory _machine_pci"
     " _machine_dpdk _machine_rights _machine_net _machine",
     "judgement": "_findings _doctor_rights _doctor_host _doctor_tap _doctor_xdp _doctor_pci"
