@@ -44,7 +44,7 @@ PYTHON_LAYERS: dict[str, str] = {
     "protocol readers": "_optional _streaming _httphead _httpbody _httpmessage _httppair http"
     " _tlsfingerprint _tlshello tls dns ssh",
     "declarations": "_rules _app _mount _inflight _replay_loop",
-    "runner": "_collector _reports _stalls _live _generations _drivers _runner _loader flows",
+    "runner": "_collector _reports _stalls _live _generations _drivers _runner _freshcode _loader flows",
     "processes": "_launch _linkwatch _control _metrics _output _reloading _sources _statsocket _statsview _worker _dpdkplace _distributor _workerprocess _dpdkports _supervisor _deployment",
     "machine": "_machine_files _netlink _ethtool _machine_cpu _machine_memory _machine_pci"
     " _machine_dpdk _machine_rights _machine_net _machine",
