@@ -13,11 +13,11 @@ from aiomos._engine.core cimport Core
 from aiomos._engine.eventbridge cimport EventBridge
 from aiomos._engine.faults cimport Faults
 from aiomos._engine.feed cimport Feed
-from aiomos._engine.flowfilters cimport FilterSet
 from aiomos._engine.filters cimport FrameFilter
 from aiomos._engine.flow cimport Flow
 from aiomos._engine.overlimit cimport OverLimit
 from aiomos._engine.packethooks cimport PacketHooks
+from aiomos._engine.roster cimport Roster
 from aiomos._engine.source cimport Source, Writer
 from aiomos._engine.state cimport Record
 from aiomos._engine.taskqueue cimport TaskQueue
@@ -40,8 +40,8 @@ cdef class Pump:
     cdef Faults faults                  # what the app's functions raised
     cdef PacketHooks packets            # functions of @app.packet
     cdef EventBridge events             # functions of @app.on, and what flows subscribe to
-    cdef list handlers                  # Handler by bit of the mask
-    cdef FilterSet filters
+    cdef readonly Roster roster         # whose bit of the mask is whose
+    cdef list handlers                  # its list: Handler by bit
     cdef object flow_class
     cdef object endpoint_class
     cdef object spawn                   # makes a task other than a flow task; None: flow tasks

@@ -33,7 +33,7 @@ ENGINE_LAYERS: dict[str, str] = {
     " signatures checks closing offers direction handshake tcp udp share flowfilters",
     "core": "core",
     "bridge": "source rings interface _dpdk handover distributor probe taskface taskqueue task reading deadline packet statsview handler facts endpoint flowview"
-    " faults packethooks overlimit feed eventmake eventqueue eventrun subscription eventbridge pump",
+    " faults packethooks overlimit feed eventmake eventqueue eventrun subscription eventbridge roster pump",
     "test hooks": "_testing _resume _check _fuzzheaders _fuzzframes _fuzz",
 }
 #: What users read.
