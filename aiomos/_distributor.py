@@ -98,6 +98,7 @@ class Distributing:
             dropped_nic=source.dropped_nic,
             dropped_kernel=source.dropped_kernel,
             dropped_ring=source.dropped_ring,
+            cut=source.cut,
             waiting=source.queued + source.frames - self.distributor.distributed,
             handed_over=self.distributor.distributed,
         )

@@ -384,6 +384,7 @@ class Engine:
             filtered=0 if elsewhere and self.number else pump.filtered,
             processed=counters["frames"],
             dropped=lost + stats.dropped_pool + counters["wrong_core_lost"],
+            cut=stats.cut,
             counters=counters,
             handlers_started=pump.roster.started,
             handler_errors=pump.handler_errors + (self._driver.failed if self._driver else 0),

@@ -17,7 +17,7 @@ import attrs
 
 from aiomos._launch import Launch, Place
 from aiomos._linkwatch import link_reported
-from aiomos._metrics import WorkerStats, summary_of
+from aiomos._metrics import WorkerStats, sum_of, summary_of
 from aiomos._statsocket import Report, answering
 from aiomos._statsview import report_of
 from aiomos._summary import Summary
@@ -225,12 +225,13 @@ class Supervisor:
         found = merged(said + [summary_of(w.past) for w in self.workers if w.restarts])
         if self.distributor is None:
             return found
-        before = self.distributor.past.dropped + self.distributor.stats.dropped
+        before = sum_of([self.distributor.past, self.distributor.stats])
         last = self.distributor.summary
         failed = last is not None and last.failed
         return attrs.evolve(
             found,
-            dropped=found.dropped + before,
+            dropped=found.dropped + before.dropped,
+            cut=found.cut + before.cut,
             failed=found.failed or failed,
             message=last.message if last is not None and failed else found.message,
         )

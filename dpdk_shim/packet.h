@@ -76,6 +76,7 @@ struct aio_packet {
     struct aio_packet_early early;
     struct aio_packet_sender *sender; /* NULL until something is sent */
     uint64_t dropped_before;          /* state->dropped when attached */
+    uint64_t cut_before;
     uint64_t missed_before;
     int fd, state_fd;
     int epoll_fd; /* socket and link watch: never says error, as sockets of a lost link do */

@@ -105,11 +105,12 @@ struct aio_source_stats {
     uint64_t dropped_kernel; /* lost before the source: kernel ring or capture tool */
     uint64_t dropped_ring;   /* lost within: a ring of ours was full (pump, distributor) */
     uint64_t dropped_pool;   /* retain() refused: the pool's budget was used up */
-    uint64_t transmitted;    /* frames */
-    uint64_t outstanding;    /* handed out or retained, and not released yet */
-    uint64_t queued;         /* in a ring of ours, waiting to be handed out */
-    uint64_t input_pos;      /* bytes of input read so far (of the file as it lies there) */
-    uint64_t input_size;     /* bytes of input in all, 0 = unknown (pipe) */
+    uint64_t cut; /* of frames: handed out shorter than they came, for want of room */
+    uint64_t transmitted; /* frames */
+    uint64_t outstanding; /* handed out or retained, and not released yet */
+    uint64_t queued;      /* in a ring of ours, waiting to be handed out */
+    uint64_t input_pos;   /* bytes of input read so far (of the file as it lies there) */
+    uint64_t input_size;  /* bytes of input in all, 0 = unknown (pipe) */
 };
 
 struct aio_source;

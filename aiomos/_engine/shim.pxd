@@ -74,6 +74,7 @@ cdef extern from "shim.h" nogil:
         uint64_t dropped_kernel
         uint64_t dropped_ring
         uint64_t dropped_pool
+        uint64_t cut
         uint64_t transmitted
         uint64_t outstanding
         uint64_t queued
