@@ -28,6 +28,7 @@ from aiomos._summary import Summary
 log = logging.getLogger("aiomos")
 
 IDLE_POLL = 0.002  # seconds between looks at a source without a descriptor
+ROOM_POLL = 0.0005  # ... and whether a worker's ring, which was full, has room
 LAST_WORDS = 2.0  # seconds for a last message to be taken
 
 
@@ -47,12 +48,13 @@ class Distributing:
         self.loop = asyncio.get_running_loop()
         self.over = asyncio.Event()
         self.channel = Channel(end, self.loop, self._heard, self.over.set)
-        self._fd = distributor.source.fileno()
+        # A capture has no moment at which it could be read, but that its workers have room.
+        self._fd = -1 if distributor.patient else distributor.source.fileno()
         self._handle: asyncio.Handle | None = None
 
     async def run(self) -> int:
         """From the word "go", when there are workers, until the end; the exit status."""
-        self.channel.send("ready", pid=os.getpid())
+        self.channel.send("ready", pid=os.getpid(), captured=self.distributor.patient)
         await self.over.wait()
         if self._fd >= 0:
             self.loop.remove_reader(self._fd)
@@ -70,6 +72,8 @@ class Distributing:
             self.over.set()
         elif moved > 0:
             self._handle = self.loop.call_soon(self._look)
+        elif self.distributor.blocked:
+            self._handle = self.loop.call_later(ROOM_POLL, self._look)
         elif self._fd < 0:
             self._handle = self.loop.call_later(IDLE_POLL, self._look)
 
@@ -84,6 +88,8 @@ class Distributing:
             assert self.recover is not None
             self.recover(message["worker"])
             self.channel.send("recovered", worker=message["worker"])
+        elif message["kind"] == "gone":
+            self.distributor.forget(message["worker"])
         elif message["kind"] == "stats":
             self.channel.send("stats", id=message["id"], stats=attrs.asdict(self.stats()))
 

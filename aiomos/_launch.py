@@ -82,6 +82,7 @@ class Place:
         packet: a packet socket and the memory in which its position is kept.
         inbox: rings that others hand frames over by: memory and bell of each.
         outbox: rings to the others: number of the worker, memory and bell.
+        captured: what comes by rings is of a capture: time goes by its stamps.
         primary: file prefix of the DPDK whose ports the supervisor owns; empty: it owns none.
         fan: a distributor reads those, and hands frames over without copying them.
     """
@@ -93,6 +94,7 @@ class Place:
     packet: tuple[int, int] | None = attrs.field(default=None, converter=_tuples)
     inbox: tuple[tuple[int, int], ...] = attrs.field(default=(), converter=_tuples)
     outbox: tuple[tuple[int, int, int], ...] = attrs.field(default=(), converter=_tuples)
+    captured: bool = False
     primary: str = ""
     fan: bool = False
 

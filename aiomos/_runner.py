@@ -255,10 +255,9 @@ class Engine:
             self._stop.set()
 
     def finish(self) -> None:
-        """Ends a live run as soon as its source has nothing: whoever fed it has said all."""
+        """Ends a run as soon as its source has nothing: whoever fed it has said all."""
         if self._driver is not None:
-            self._driver.finishing = True
-            self._driver.look()
+            self._driver.finish()
 
     def _detach(self) -> None:
         if self._pump is not None:

@@ -59,8 +59,11 @@ def _ports(launch: Launch, stack: contextlib.ExitStack) -> Source:
 
 
 def with_pump(source: Source, launch: Launch) -> Source:
-    """The same behind a thread that receives, if the launch asks for one."""
-    if not launch.pump:
+    """The same behind a thread that receives, if the launch asks for one.
+
+    A capture waits for whoever reads it, and loses nothing without.
+    """
+    if not (launch.pump and source.live):
         return source
     from aiomos._engine import rings
 
@@ -82,7 +85,9 @@ def opened_place(launch: Launch, place: Place) -> Iterator[Source]:
 
     with contextlib.ExitStack() as stack:
         parts = _own_parts(launch, place, stack)
-        parts += [rings.ring_source(rings.Ring.attach(*ring)) for ring in place.inbox]
+        for ring in place.inbox:
+            attached = rings.Ring.attach(*ring)
+            parts.append(rings.ring_source(attached, captured=place.captured))
         with parts[0] if len(parts) == 1 else rings.join_sources(parts) as source:
             yield source
 

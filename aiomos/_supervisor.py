@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import logging
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -97,6 +97,8 @@ class Supervisor:
             ready.cancel()
             if first.done():
                 return [first]
+            for one in self.workers:
+                one.place = attrs.evolve(one.place, captured=self.distributor.captured)
         lives = [asyncio.create_task(one.live(), name=one.name) for one in self.workers]
         return lives if self.distributor is None else [*lives, first]
 
@@ -105,7 +107,8 @@ class Supervisor:
         waiting, of = set(lives), self.processes[-len(lives) :]
         ending: asyncio.Task[None] | None = None
         while waiting:
-            _, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+            done, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+            self._forget(one for one, life in zip(of, lives, strict=True) if life in done)
             if any(self._ends_all(one, life) for one, life in zip(of, lives, strict=True)):
                 self.stop()
             elif self.distributor is not None and lives[-1].done() and ending is None:
@@ -113,6 +116,12 @@ class Supervisor:
         if ending is not None:
             ending.cancel()
         return [life.result() for life in lives]
+
+    def _forget(self, ended: Iterable[WorkerProcess]) -> None:
+        """A distributor waits for nobody who is not there."""
+        for process in ended:
+            if self.distributor not in (None, process):
+                self.distributor.forget(process.place.number)
 
     def _ends_all(self, process: WorkerProcess, life: asyncio.Task[int]) -> bool:
         """It did not begin, or found nothing to read any more, or nobody to tell."""

@@ -62,6 +62,8 @@ class WorkerProcess:
         self.past = WorkerStats(number=place.number)  # of those before it
         self.failure: str | None = None  # why it did not begin
         self.over = False  # no process follows the last one
+        self.captured = False  # a distributor: its source is a capture
+        self._gone: set[int] = set()  # a distributor: workers that take nothing any more
         self._recovering: dict[int, asyncio.Future[bool]] = {}
         self._serving = False  # the present process has begun
         self._channel: Channel | None = None
@@ -188,6 +190,12 @@ class WorkerProcess:
         if self._channel is not None:
             self._channel.send("go")
 
+    def forget(self, worker: int) -> None:
+        """A distributor: nobody takes this worker's frames any more."""
+        self._gone.add(worker)
+        if self._channel is not None:
+            self._channel.send("gone", worker=worker)
+
     def finish(self) -> None:
         """No more frames will come: it, or its successor, takes those there are, and ends."""
         self._finishing = True
@@ -205,7 +213,10 @@ class WorkerProcess:
         kind = message["kind"]
         if kind == "ready":
             self._serving = True
+            self.captured = message.get("captured", False)
             self.ready.set()
+            for worker in self._gone:
+                self.forget(worker)
             if self._going:
                 self.go()
             if self._finishing:

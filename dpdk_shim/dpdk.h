@@ -166,8 +166,8 @@ int aio_dpdk_ring_push(struct aio_dpdk_fan *fan, unsigned worker, struct aio_sou
 unsigned aio_dpdk_fan_drain(struct aio_dpdk_fan *fan);
 /* Frames that wait for a worker. */
 unsigned aio_dpdk_fan_waiting(struct aio_dpdk_fan *fan, unsigned worker);
-/* Frames that every worker's ring has room for. */
-unsigned aio_dpdk_fan_room(struct aio_dpdk_fan *fan);
+/* Frames that a worker's ring has room for. */
+unsigned aio_dpdk_fan_room(struct aio_dpdk_fan *fan, unsigned worker);
 /* Counts frames that a worker's ring had no room for and that were given up: its statistics
  * tell of them. */
 void aio_dpdk_fan_drop(struct aio_dpdk_fan *fan, unsigned worker, unsigned n);
@@ -181,8 +181,9 @@ int aio_dpdk_fan_recover(struct aio_dpdk_fan *fan, unsigned worker, char *messag
 /* The creator frees the rings and what is in them; for others just the handle. */
 void aio_dpdk_fan_close(struct aio_dpdk_fan *fan);
 
-/* A worker's end. tx: the queue that it sends on, or NULL. */
+/* A worker's end. tx: the queue that it sends on, or NULL. captured: the times of frames are
+ * those of a capture, and the source is not live. */
 int aio_dpdk_fan_source(struct aio_source **out, const char *name, unsigned worker,
-                        const struct aio_dpdk_queue *tx, char *message);
+                        const struct aio_dpdk_queue *tx, int captured, char *message);
 
 #endif

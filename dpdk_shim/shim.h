@@ -233,6 +233,9 @@ int aio_ring_writer_open(struct aio_ring_writer **out, struct aio_ring *ring,
 /* Copies a frame into the ring: 1, or 0 when there was no room (counted). The reader sees
  * it after aio_ring_publish(). */
 int aio_ring_push(struct aio_ring_writer *w, const struct aio_frame *frame);
+/* Whether there is no room for a frame before the reader gives some back: who would rather
+ * wait than drop it asks first, and publishes what it pushed before it waits. */
+int aio_ring_is_full(struct aio_ring_writer *w, const struct aio_frame *frame);
 /* To be called after a batch: shows it to the reader, and wakes it if it sleeps. */
 void aio_ring_publish(struct aio_ring_writer *w);
 /* Publishes, and says that no more frames will come (until the next writer opens). */
@@ -242,6 +245,7 @@ void aio_ring_writer_close(struct aio_ring_writer *w);
 
 struct aio_ring_options {
     uint32_t end;           /* AIO_END once the writer has ended and all was taken */
+    uint32_t captured;      /* times are those of a capture: without AIO_CAP_LIVE */
     uint64_t retain_budget; /* bytes of the retain pool, 0 = 16 MiB */
 };
 

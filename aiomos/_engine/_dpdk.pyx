@@ -489,8 +489,12 @@ def attach_fan(name) -> Fan:
     return _adopt_fan(fan, name)
 
 
-def fan_source(name, unsigned worker, *, Port port=None, uint16_t tx_queue=0) -> Source:
-    """A worker's end of the rings; it sends on ``tx_queue`` of ``port``, if that is given."""
+def fan_source(name, unsigned worker, *, Port port=None, uint16_t tx_queue=0,
+               bint captured=False) -> Source:
+    """A worker's end of the rings; it sends on ``tx_queue`` of ``port``, if that is given.
+
+    ``captured``: the frames are those of a capture, by whose stamps time goes; it is not live.
+    """
     cdef char message[dpdk.AIO_DPDK_MESSAGE]
     cdef aio_source *src = NULL
     cdef dpdk.aio_dpdk_queue tx
@@ -499,7 +503,7 @@ def fan_source(name, unsigned worker, *, Port port=None, uint16_t tx_queue=0) ->
         tx.port = port.open_port()
         tx.queue = tx_queue
     _check(dpdk.aio_dpdk_fan_source(&src, text, worker, &tx if port is not None else NULL,
-                                    message), message)
+                                    captured, message), message)
     source = Source.adopt(src, f"{name}/{worker}")
     if port is not None:
         port.opened.append(source)

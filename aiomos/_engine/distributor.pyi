@@ -9,10 +9,13 @@ from aiomos._engine.source import Source
 class Distributor:
     source: Source
     distributed: int
+    patient: bool
+    blocked: bool
     def __init__(
         self, source: Source, rings: Sequence[Ring], decoders: int | None = None
     ) -> None: ...
     def turn(self) -> int: ...
+    def forget(self, worker: int) -> None: ...
 
 class FanDistributor(Distributor):
     def __init__(

@@ -118,11 +118,11 @@ cdef extern from "dpdk.h" nogil:
                            const aio_frame *frames, unsigned n) noexcept
     unsigned aio_dpdk_fan_drain(aio_dpdk_fan *fan) noexcept
     unsigned aio_dpdk_fan_waiting(aio_dpdk_fan *fan, unsigned worker) noexcept
-    unsigned aio_dpdk_fan_room(aio_dpdk_fan *fan) noexcept
+    unsigned aio_dpdk_fan_room(aio_dpdk_fan *fan, unsigned worker) noexcept
     void aio_dpdk_fan_drop(aio_dpdk_fan *fan, unsigned worker, unsigned n) noexcept
     uint64_t aio_dpdk_fan_taken(aio_dpdk_fan *fan, unsigned worker) noexcept
     void aio_dpdk_fan_settle(aio_dpdk_fan *fan, unsigned worker) noexcept
     int aio_dpdk_fan_recover(aio_dpdk_fan *fan, unsigned worker, char *message) noexcept
     void aio_dpdk_fan_close(aio_dpdk_fan *fan) noexcept
     int aio_dpdk_fan_source(aio_source **out, const char *name, unsigned worker,
-                            const aio_dpdk_queue *tx, char *message) noexcept
+                            const aio_dpdk_queue *tx, bint captured, char *message) noexcept

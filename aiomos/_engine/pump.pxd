@@ -54,6 +54,7 @@ cdef class Pump:
     cdef Py_ssize_t cancelled           # entries of it that were, about
     cdef int64_t due_ns                 # no frame of this burst is at or after it
     cdef bint closed                    # open flows were closed
+    cdef public bint finishing          # the source is over where it has nothing
     cdef readonly uint64_t budget_spent # turns in which the step budget ran out
     cdef readonly uint64_t flow_endings # handlers that ended with the exception of their flow's end
     cdef Py_ssize_t budget

@@ -26,6 +26,7 @@ class Pump:
     received: int
     filtered: int
     unprocessed: int
+    finishing: bool
     budget_spent: int
     handler_errors: int
     flow_endings: int

@@ -91,6 +91,7 @@ cdef class Pump:
             if self.over_limit.sides:
                 self.over_limit.judge_all()
             if not self.feed.fill():
+                self.feed.ended |= self.finishing
                 return CYCLE_END if self.feed.ended else CYCLE_EMPTY
             if self.feed.time_of_head() >= due_ns:
                 self.idle_to(due_ns)

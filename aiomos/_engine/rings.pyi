@@ -65,7 +65,12 @@ class RingWriter:
     def close(self) -> None: ...
 
 def ring_source(
-    ring: Ring, *, end: bool = False, retain_budget: int = 0, name: str = "ring"
+    ring: Ring,
+    *,
+    end: bool = False,
+    captured: bool = False,
+    retain_budget: int = 0,
+    name: str = "ring",
 ) -> Source: ...
 def join_sources(
     sources: Iterable[Source], *, ports: Iterable[int] | None = None, name: str | None = None

@@ -147,12 +147,14 @@ cdef extern from "shim.h" nogil:
 
     int aio_ring_writer_open(aio_ring_writer **out, aio_ring *ring, char *message) noexcept
     int aio_ring_push(aio_ring_writer *w, const aio_frame *frame) noexcept
+    int aio_ring_is_full(aio_ring_writer *w, const aio_frame *frame) noexcept
     void aio_ring_publish(aio_ring_writer *w) noexcept
     void aio_ring_end(aio_ring_writer *w) noexcept
     void aio_ring_writer_close(aio_ring_writer *w) noexcept
 
     struct aio_ring_options:
         uint32_t end
+        uint32_t captured
         uint64_t retain_budget
 
     int aio_ring_source_open(aio_source **out, aio_ring *ring, const aio_ring_options *opt,
