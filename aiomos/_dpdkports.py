@@ -64,6 +64,8 @@ def _limit_of(device: str) -> str | None:
             return f"one process alone can read {name} again and again"
         if len(device) - len(name) - 1 > _PCAP_ARGUMENTS:
             return f"{name} tells other processes {_PCAP_ARGUMENTS} characters of its arguments"
+        if dpdkconfig.queues_of(device) > 1:
+            return f"one process alone reads all captures of {name}"
     return None
 
 

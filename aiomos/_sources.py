@@ -53,8 +53,12 @@ def _ports(launch: Launch, stack: contextlib.ExitStack) -> Source:
     dpdk = dpdkconfig.load()
     dpdk.initialise(dpdkconfig.DpdkConfig(devices=launch.dpdk, huge=launch.huge))
     stack.callback(dpdk.shutdown)
-    ports = [stack.enter_context(dpdk.open_port(device)) for device in launch.dpdk]
-    source: Source = dpdk.open_source((port, 0) for port in ports)
+    queues = []
+    for device in launch.dpdk:
+        count = dpdkconfig.queues_of(device)
+        port = stack.enter_context(dpdk.open_port(device, queues=count))
+        queues += [(port, number) for number in range(count)]
+    source: Source = dpdk.open_source(queues)
     return source
 
 

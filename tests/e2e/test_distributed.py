@@ -101,6 +101,22 @@ def test_distributor_that_waits_for_a_worker_answers_and_ends(start, tmp_path):
     assert "Traceback" not in run.err
 
 
+def test_device_of_several_captures_is_read_whole(start):
+    names = ("http_demo", "dns")
+    alone = [start("--dpdk", f"net_pcap0,rx_pcap={CAPTURES / name}.pcap") for name in names]
+    assert [ended(run) for run in alone] == [0, 0], alone
+    device = ",".join(["net_pcap0", *(f"rx_pcap={CAPTURES / name}.pcap" for name in names)])
+    for words in ((), ("--workers", 2)):
+        both = start("--dpdk", device, *words)
+        assert ended(both) == 0, both
+        assert keys(both) == sorted(keys(alone[0]) + keys(alone[1]))
+
+
+def keys(run):
+    """Of the flows that were told of, whose ends are another matter where captures are mixed."""
+    return sorted(line.split(")")[0] for line in run.lines)
+
+
 def test_unknown_device_is_told_of_and_no_worker_begins(start):
     run = start("--dpdk", "net_pcap0,rx_pcap=/absent.pcap", "--workers", 2)
     assert ended(run) == 2, run
