@@ -21,10 +21,12 @@ from aiomos._dpdkports import SharedPorts, shared_ports, why_apart
 from aiomos._engine.errors import ConfigError
 from aiomos._engine.filters import FrameFilter
 from aiomos._launch import MOST_WORKERS, Launch, Place
+from aiomos._remains import Remains, sum_of_remains
 from aiomos._supervisor import Supervisor
 
 if TYPE_CHECKING:
     from aiomos._engine.interface import InterfaceGroup
+    from aiomos._engine.ledger import Ledger
     from aiomos._engine.rings import Ring
 
 #: By the numbers of the worker that writes and the one that reads.
@@ -68,7 +70,8 @@ def _deploy(launch: Launch, places: list[Place], stack: contextlib.ExitStack) ->
     count = len(places)
     if not launch.live or (count == 1 and (launch.dpdk or launch.exclusive)):
         places = [attrs.evolve(place, opens=launch.live) for place in places]
-        return Supervisor(launch, places, lambda number: 0)
+        ledgers = _ledgers(stack, places) if launch.live else {}
+        return Supervisor(launch, _with(ledgers, places), ledgers=ledgers)
     apart = why_apart(launch, count) if launch.dpdk else None
     shared: SharedPorts | None = None
     if launch.dpdk and not apart:
@@ -90,15 +93,51 @@ def _deploy(launch: Launch, places: list[Place], stack: contextlib.ExitStack) ->
         for index, place in enumerate(of):
             places[place.number] = attrs.evolve(place, packet=group.filenos(index))
 
-    def taken(number: int) -> int:
-        """Frames that were given to the processes at one place so far, whatever they did."""
-        found = sum(ring.stats().taken for (_, to), ring in rings.items() if to == number)
+    def remains(number: int) -> Remains | None:
+        parts = [_of_ring(ring) for (_, to), ring in rings.items() if to == number]
         if group is not None and not (why and number < count):
-            found += group.stats()[0 if why else number].frames
-        return found + (shared.taken(number) if shared else 0)
+            parts.append(_of_socket(group, 0 if why else number))
+        if shared is not None:
+            parts.append(shared.remains(number))
+        return sum_of_remains(parts) if parts else None
 
+    ledgers = _ledgers(stack, places)
     return Supervisor(
-        launch, places, taken, distributed=bool(why), shared=shared, settled=_settled(rings)
+        launch,
+        _with(ledgers, places),
+        remains,
+        ledgers,
+        distributed=bool(why),
+        shared=shared,
+        settled=_settled(rings),
+    )
+
+
+def _ledgers(stack: contextlib.ExitStack, places: list[Place]) -> dict[int, Ledger]:
+    """One for each place, by its number."""
+    from aiomos._engine.ledger import Ledger
+
+    made = [stack.enter_context(contextlib.closing(Ledger.create())) for _ in places]
+    return {place.number: ledger for place, ledger in zip(places, made, strict=True)}
+
+
+def _with(ledgers: dict[int, Ledger], places: list[Place]) -> list[Place]:
+    if not ledgers:
+        return places
+    return [attrs.evolve(place, ledger=ledgers[place.number].fd) for place in places]
+
+
+def _of_ring(ring: Ring) -> Remains:
+    return Remains(taken=ring.stats().taken, dropped_ring=ring.settle())
+
+
+def _of_socket(group: InterfaceGroup, index: int) -> Remains:
+    counted = group.settle(index)
+    return Remains(
+        taken=counted.frames,
+        dropped_nic=counted.dropped_nic,
+        dropped_kernel=counted.dropped_kernel,
+        cut=counted.cut,
     )
 
 

@@ -22,7 +22,7 @@ from aiomos._engine.errors import AiomosError
 from aiomos._engine.options import check_options
 from aiomos._launch import Launch, Place
 from aiomos._metrics import WorkerStats
-from aiomos._sources import attach_rings, opened_place
+from aiomos._sources import attach_rings, ledger_of, opened_place
 from aiomos._summary import Summary
 
 log = logging.getLogger("aiomos")
@@ -125,9 +125,11 @@ async def distribute(end: socket.socket, launch: Launch, place: Place) -> int:
         decoders = check_options(decode)["decode"]
         if not place.fan:
             copying = Distributor(source, attach_rings(place), decoders)
+            copying.ledger = ledger_of(place)
             return await Distributing(copying, end, place.number).run()
         with attached_fan() as fan:
             handing = FanDistributor(source, fan, place.count, decoders)
+            handing.ledger = ledger_of(place)
             return await Distributing(handing, end, place.number, fan.recover).run()
 
 

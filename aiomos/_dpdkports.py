@@ -16,6 +16,7 @@ from aiomos._engine.dpdkconfig import DpdkConfig
 from aiomos._engine.dpdkfacts import PortInfo
 from aiomos._engine.errors import AiomosError, ConfigError, SourceError
 from aiomos._launch import FAN, MOST_LCORES, Launch
+from aiomos._remains import Remains
 from aiomos.rss import TABLE
 
 log = logging.getLogger("aiomos")
@@ -170,12 +171,15 @@ class SharedPorts:
         queue = number if self.fan is None else 0
         for port in self.ports:
             port.recover(queue)
-            port.settle(queue)
 
-    def bury_worker(self, number: int) -> None:
-        """A worker behind a distributor has died, which gives back what that held."""
-        if self.fan is not None:
-            self.fan.settle(number)
+    def remains(self, number: int) -> Remains:
+        """What a process that died had taken, with those before it, and what it had lost."""
+        taken = self.taken(number)
+        if self.fan is not None and number < self.count:
+            return Remains(taken=taken, dropped_ring=self.fan.settle(number))
+        queue = number if self.fan is None else 0
+        lost = sum(int(port.settle(queue)) for port in self.ports)
+        return Remains(taken=taken, dropped_nic=lost)
 
     def recover_worker(self, number: int) -> None:
         """The same where there is no distributor any more."""

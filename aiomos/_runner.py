@@ -29,6 +29,7 @@ from aiomos._engine.errors import ConfigError, SourceError
 from aiomos._engine.filters import FrameFilter
 from aiomos._engine.flowfilters import FilterSet
 from aiomos._engine.handler import Handler
+from aiomos._engine.ledger import Ledger
 from aiomos._engine.pump import Pump
 from aiomos._engine.source import Source, Writer, open_files
 from aiomos._engine.taskqueue import TaskQueue
@@ -135,6 +136,7 @@ class Engine:
         self._driver: Driver | None = None
         self.loop: asyncio.AbstractEventLoop | None = None  # that it serves on
         self.number = 0  # of this worker among others
+        self.ledger: Ledger | None = None  # for its supervisor
         self.on_start: Callable[[], None] | None = None  # called when serving has begun
         self.beside: list[contextlib.AbstractAsyncContextManager[object]] = []  # open meanwhile
 
@@ -164,6 +166,7 @@ class Engine:
         self.loop = loop = asyncio.get_running_loop()
         self._stop = asyncio.Event()
         self._pump = pump = self._make_pump(first.wanted, loop)
+        pump.ledger = self.ledger
         serving.add(self)
         async with contextlib.AsyncExitStack() as stack:
             stack.callback(serving.discard, self)

@@ -11,6 +11,7 @@ from aiomos._launch import Launch, Place
 
 if TYPE_CHECKING:
     from aiomos._engine.core import Core
+    from aiomos._engine.ledger import Ledger
     from aiomos._engine.rings import Ring
 
 
@@ -91,7 +92,7 @@ def opened_place(launch: Launch, place: Place) -> Iterator[Source]:
         parts = _own_parts(launch, place, stack)
         for ring in place.inbox:
             attached = rings.Ring.attach(*ring)
-            parts.append(rings.ring_source(attached, captured=place.captured))
+            parts.append(rings.ring_source(attached, captured=place.captured, settled=True))
         with parts[0] if len(parts) == 1 else rings.join_sources(parts) as source:
             yield source
 
@@ -106,7 +107,8 @@ def _own_parts(launch: Launch, place: Place, stack: contextlib.ExitStack) -> lis
     if place.packet is not None:
         from aiomos._engine.interface import attach_interface
 
-        return [with_pump(attach_interface(*place.packet, name=launch.name), launch)]
+        tap = attach_interface(*place.packet, name=launch.name, settled=True)
+        return [with_pump(tap, launch)]
     return []
 
 
@@ -115,6 +117,15 @@ def attach_rings(place: Place) -> list[Ring]:
     from aiomos._engine.rings import Ring
 
     return [Ring.attach(*ring) for _, *ring in place.outbox]
+
+
+def ledger_of(place: Place) -> Ledger | None:
+    """In which a process at this place keeps what it counts."""
+    if place.ledger < 0:
+        return None
+    from aiomos._engine.ledger import Ledger
+
+    return Ledger.attach(place.ledger)
 
 
 def take_place(core: Core, launch: Launch, place: Place) -> object:

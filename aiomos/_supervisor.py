@@ -10,7 +10,8 @@ import asyncio
 import contextlib
 import logging
 import signal
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -18,6 +19,7 @@ import attrs
 from aiomos._launch import Launch, Place
 from aiomos._linkwatch import link_reported
 from aiomos._metrics import WorkerStats, sum_of, summary_of
+from aiomos._remains import Remains
 from aiomos._statsocket import Report, answering
 from aiomos._statsview import report_of
 from aiomos._summary import Summary
@@ -25,6 +27,7 @@ from aiomos._workerprocess import WorkerProcess, why_ended
 
 if TYPE_CHECKING:
     from aiomos._dpdkports import SharedPorts
+    from aiomos._engine.ledger import Ledger
 
 log = logging.getLogger("aiomos")
 
@@ -40,7 +43,8 @@ class Supervisor:
     Args:
         launch: what they run.
         places: where each of them stands.
-        taken: how many frames the processes at a place have taken, by what outlives them.
+        remains: what outlives a process knows of what it took and lost; asked once of each.
+        ledgers: what processes count, by place; none: nobody asks once they are gone.
         distributed: the last place is the distributor's.
         shared: the DPDK ports that the processes read, if they are this process's.
         settled: no frame is on its way to one of the places of these numbers.
@@ -50,7 +54,8 @@ class Supervisor:
         self,
         launch: Launch,
         places: list[Place],
-        taken: Callable[[int], int],
+        remains: Callable[[int], Remains | None] = lambda number: None,
+        ledgers: Mapping[int, Ledger] = MappingProxyType({}),
         distributed: bool = False,
         shared: SharedPorts | None = None,
         settled: Callable[[set[int]], bool] = lambda numbers: True,
@@ -58,7 +63,10 @@ class Supervisor:
         self.launch = launch
         self.shared = shared
         self._settled = settled
-        self.processes = [WorkerProcess(launch, place, taken, self._recover) for place in places]
+        self.processes = [
+            WorkerProcess(launch, place, remains, ledgers.get(place.number), self._recover)
+            for place in places
+        ]
         self.workers = self.processes
         self.distributor: WorkerProcess | None = None
         self.on_ready: Callable[[], None] | None = None  # called when all serve
@@ -176,7 +184,6 @@ class Supervisor:
         if self.distributor is None or dead is self.distributor:
             self.shared.recover_reader(number)
             return
-        self.shared.bury_worker(number)
         if not await self.distributor.take_back(number):
             self.shared.recover_worker(number)
 

@@ -9,13 +9,18 @@ import signal
 import socket
 import sys
 from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING
 
 import attrs
 
 from aiomos._control import Channel, Message
 from aiomos._launch import Launch, Place
 from aiomos._metrics import WorkerStats, sum_of
+from aiomos._remains import Remains, stats_of_dead
 from aiomos._summary import Summary
+
+if TYPE_CHECKING:
+    from aiomos._engine.ledger import Ledger
 
 log = logging.getLogger("aiomos")
 
@@ -44,7 +49,8 @@ class WorkerProcess:
         self,
         launch: Launch,
         place: Place,
-        taken: Callable[[int], int],
+        remains: Callable[[int], Remains | None],
+        ledger: Ledger | None,
         recover: Callable[[WorkerProcess], Awaitable[None]],
         module: str = "aiomos._worker",
     ) -> None:
@@ -53,7 +59,8 @@ class WorkerProcess:
         self.launch = launch
         self.place = place
         self.name = f"worker {place.number}"
-        self._taken = taken
+        self._remains = remains
+        self._ledger = ledger
         self.pid: int | None = None
         self.ready = asyncio.Event()
         self.restarts = 0
@@ -274,11 +281,13 @@ class WorkerProcess:
 
     def _bury(self) -> None:
         """What a process that was killed has counted, and what it had taken besides."""
-        dead = attrs.evolve(self.stats, waiting=0, flows=0, handlers=0)
-        taken = self._taken(self.place.number) - _frames(self.past)
-        lost = max(taken - _frames(dead), 0) + self.stats.waiting
-        more = WorkerStats(received=lost - self.stats.waiting, lost=lost)
-        self.past = attrs.evolve(sum_of([self.past, dead, more]), number=self.place.number)
+        noted = None
+        if self._ledger is not None:
+            noted = self._ledger.read()
+            self._ledger.clear()
+        remains = self._remains(self.place.number)
+        dead = stats_of_dead(self.stats, noted, remains, self.past)
+        self.past = attrs.evolve(sum_of([self.past, dead]), number=self.place.number)
         self.stats = WorkerStats(number=self.place.number)
 
     async def ask_stats(self) -> WorkerStats:
@@ -302,11 +311,6 @@ class WorkerProcess:
 def _set(future: asyncio.Future[None]) -> None:
     if not future.done():
         future.set_result(None)
-
-
-def _frames(stats: WorkerStats) -> int:
-    """Frames that were taken from the source."""
-    return stats.received - stats.dropped
 
 
 def why_ended(status: int) -> str:

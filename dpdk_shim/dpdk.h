@@ -124,7 +124,7 @@ uint64_t aio_dpdk_port_taken(struct aio_dpdk_port *port, uint16_t queue);
 uint64_t aio_dpdk_port_dropped(struct aio_dpdk_port *port, uint16_t queue);
 /* The reader of a queue is gone: its successor's statistics begin with what is dropped from
  * now on. */
-void aio_dpdk_port_settle(struct aio_dpdk_port *port, uint16_t queue);
+uint64_t aio_dpdk_port_settle(struct aio_dpdk_port *port, uint16_t queue);
 
 /* Extended statistics: the number there are (whatever max is), or negative. */
 int aio_dpdk_port_xstats(struct aio_dpdk_port *port, char (*names)[AIO_DPDK_NAME],
@@ -174,7 +174,7 @@ void aio_dpdk_fan_drop(struct aio_dpdk_fan *fan, unsigned worker, unsigned n);
 /* Frames that all processes at a worker's place have taken so far. */
 uint64_t aio_dpdk_fan_taken(struct aio_dpdk_fan *fan, unsigned worker);
 /* As aio_dpdk_port_settle(), for a worker. */
-void aio_dpdk_fan_settle(struct aio_dpdk_fan *fan, unsigned worker);
+uint64_t aio_dpdk_fan_settle(struct aio_dpdk_fan *fan, unsigned worker);
 /* Frees what a dead worker held; what waits for it stays. Only for who pushes, or when
  * nobody does. */
 int aio_dpdk_fan_recover(struct aio_dpdk_fan *fan, unsigned worker, char *message);

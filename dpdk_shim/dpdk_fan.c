@@ -218,14 +218,14 @@ uint64_t aio_dpdk_fan_taken(struct aio_dpdk_fan *fan, unsigned worker)
                                         : 0;
 }
 
-void aio_dpdk_fan_settle(struct aio_dpdk_fan *fan, unsigned worker)
+uint64_t aio_dpdk_fan_settle(struct aio_dpdk_fan *fan, unsigned worker)
 {
     struct aio_tally *tally;
 
     if (worker >= fan->state->workers)
-        return;
+        return 0;
     tally = &fan->state->tallies[worker];
-    atomic_store(&tally->settled, aio_tally_get(&tally->dropped));
+    return aio_tally_settle(tally, aio_tally_get(&tally->dropped));
 }
 
 /* ---- after a death ---------------------------------------------------------------------------- */

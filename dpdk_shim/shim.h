@@ -226,6 +226,8 @@ void aio_ring_put(struct aio_ring *ring);
 int aio_ring_fd(const struct aio_ring *ring);   /* its memory, -1 = of this process */
 int aio_ring_bell(const struct aio_ring *ring); /* the eventfd that wakes the reader */
 void aio_ring_get_stats(const struct aio_ring *ring, struct aio_ring_stats *out);
+/* A reader is gone: the frames dropped that no reader before it was settled with. */
+uint64_t aio_ring_settle(struct aio_ring *ring);
 
 /* The writing end: one at a time. It goes on where a dead one stopped. */
 int aio_ring_writer_open(struct aio_ring_writer **out, struct aio_ring *ring,
@@ -246,6 +248,7 @@ void aio_ring_writer_close(struct aio_ring_writer *w);
 struct aio_ring_options {
     uint32_t end;           /* AIO_END once the writer has ended and all was taken */
     uint32_t captured;      /* times are those of a capture: without AIO_CAP_LIVE */
+    uint32_t settled;       /* stats: dropped_ring counts from aio_ring_settle() on */
     uint64_t retain_budget; /* bytes of the retain pool, 0 = 16 MiB */
 };
 
@@ -327,6 +330,11 @@ int aio_packet_open(struct aio_source **out, const char *name,
 /* Counters of a socket, read by anybody who has both descriptors; and of a source. */
 int aio_packet_socket_stats(int fd, int state_fd, struct aio_packet_stats *out);
 void aio_packet_source_stats(struct aio_source *src, struct aio_packet_stats *out);
+/* A reader is gone. As aio_packet_socket_stats(), but that dropped_kernel, dropped_nic and
+ * cut are what no reader before it was settled with. */
+int aio_packet_socket_settle(int fd, int state_fd, struct aio_packet_stats *out);
+/* The source's own statistics count what was lost since then, not since it was attached. */
+void aio_packet_source_settled(struct aio_source *src);
 
 /* ---- kernel interfaces: AF_XDP ------------------------------------------------------- */
 

@@ -275,11 +275,12 @@ cdef class Port:
             raise ConfigError(f"{self.name} has no queue {queue}")
         return dpdk.aio_dpdk_port_taken(self.open_port(), queue)
 
-    def settle(self, uint16_t queue) -> None:
-        """The reader of a queue is gone: the next one's statistics count drops from now on."""
+    def settle(self, uint16_t queue) -> int:
+        """The reader of a queue is gone: its drops, since the one before it was settled with its
+        own. The next one's statistics count from here on."""
         if queue >= self.info().rx_queues:
             raise ConfigError(f"{self.name} has no queue {queue}")
-        dpdk.aio_dpdk_port_settle(self.open_port(), queue)
+        return dpdk.aio_dpdk_port_settle(self.open_port(), queue)
 
 
 cdef Port _adopt(dpdk.aio_dpdk_port *port, str name):
@@ -453,9 +454,9 @@ cdef class Fan:
         """Frames that all processes at a worker's place have taken so far."""
         return dpdk.aio_dpdk_fan_taken(self.open_fan(), worker)
 
-    def settle(self, unsigned worker) -> None:
-        """A worker is gone: its successor's statistics count drops from now on."""
-        dpdk.aio_dpdk_fan_settle(self.open_fan(), worker)
+    def settle(self, unsigned worker) -> int:
+        """A worker is gone: its drops, as :meth:`Port.settle`."""
+        return dpdk.aio_dpdk_fan_settle(self.open_fan(), worker)
 
     def recover(self, unsigned worker) -> int:
         """Frees what a dead worker held, their number; what waits for it stays."""

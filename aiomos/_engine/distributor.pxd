@@ -10,6 +10,7 @@ faster than every worker takes its own.
 """
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
+from aiomos._engine.ledger cimport Ledger
 from aiomos._engine.shim cimport AIO_BURST_MAX, aio_frame, aio_ring_writer, aio_source
 from aiomos._engine.source cimport Source
 from aiomos._engine.wire cimport Packet
@@ -26,6 +27,7 @@ ctypedef unsigned (*fan_room_fn)(void *fan, unsigned worker) noexcept nogil
 cdef class Distributor:
     cdef readonly Source source
     cdef readonly uint64_t distributed  # frames given to workers, those that found no room included
+    cdef public Ledger ledger           # of what was distributed; None: there is none
     cdef readonly bint patient          # the source waits for workers: nothing is dropped
     cdef readonly bint blocked          # it waits now
     cdef aio_frame frames[AIO_BURST_MAX]    # the present burst: `count`, of which `given` are gone

@@ -64,6 +64,8 @@ cdef class Distributor:
             n = self.give(&self.frames[self.given], self.count - self.given)
         self.given += n
         self.distributed += n
+        if self.ledger is not None:
+            self.ledger.note_distributed(self.distributed)
         self.blocked = self.given < self.count
         return n
 

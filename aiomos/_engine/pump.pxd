@@ -17,6 +17,7 @@ from aiomos._engine.filters cimport FrameFilter
 from aiomos._engine.flow cimport Flow
 from aiomos._engine.overlimit cimport OverLimit
 from aiomos._engine.packethooks cimport PacketHooks
+from aiomos._engine.ledger cimport Ledger
 from aiomos._engine.roster cimport Roster
 from aiomos._engine.source cimport Source, Writer
 from aiomos._engine.state cimport Record
@@ -54,6 +55,7 @@ cdef class Pump:
     cdef Py_ssize_t cancelled           # entries of it that were, about
     cdef int64_t due_ns                 # no frame of this burst is at or after it
     cdef bint closed                    # open flows were closed
+    cdef public Ledger ledger           # for a supervisor; None: there is none
     cdef public bint finishing          # the source is over where it has nothing
     cdef readonly uint64_t budget_spent # turns in which the step budget ran out
     cdef readonly uint64_t flow_endings # handlers that ended with the exception of their flow's end
@@ -63,6 +65,7 @@ cdef class Pump:
     cdef int take_frames(self) except -1
     cdef int idle_to(self, int64_t due_ns) except -1
     cdef int settle(self) except -1
+    cdef void keep_ledger(self) noexcept
     cdef int consume_records(self) except -1
     cdef int consume(self, Record *r) except -1
     cdef int start_handlers(self, Record *r) except -1

@@ -8,6 +8,7 @@ from aiomos._engine.core import Core
 from aiomos._engine.filters import FrameFilter
 from aiomos._engine.flowfilters import FilterSet
 from aiomos._engine.handler import Handler
+from aiomos._engine.ledger import Ledger
 from aiomos._engine.roster import Roster
 from aiomos._engine.source import Source, Writer
 from aiomos._engine.taskqueue import TaskQueue
@@ -26,6 +27,7 @@ class Pump:
     received: int
     filtered: int
     unprocessed: int
+    ledger: Ledger | None
     finishing: bool
     budget_spent: int
     handler_errors: int

@@ -92,6 +92,7 @@ cdef class Pump:
                 self.over_limit.judge_all()
             if not self.feed.fill():
                 self.feed.ended |= self.finishing
+                self.keep_ledger()
                 return CYCLE_END if self.feed.ended else CYCLE_EMPTY
             if self.feed.time_of_head() >= due_ns:
                 self.idle_to(due_ns)
@@ -108,12 +109,17 @@ cdef class Pump:
         """After frames or timers: records to views, frames back, tasks stepped."""
         self.consume_records()
         self.feed.release()
+        self.keep_ledger()                  # before any handler can be what kills
         if self.packets.fresh:
             self.packets.start_tasks()
         self.faults.leave()
         if self.queue.runnable() and self.queue.run(self.budget) >= self.budget:
             self.budget_spent += 1
         return 0
+
+    cdef void keep_ledger(self) noexcept:
+        if self.ledger is not None:
+            self.ledger.note(self.core.state, self.feed.filtered, self.faults.errors)
 
     cdef int take_frames(self) except -1:
         """Up to the end of the batch, the due time, a full reader or a full record buffer.
