@@ -21,12 +21,13 @@ from aiomos._dpdkports import SharedPorts, pages_shared, shared_ports, why_apart
 from aiomos._engine.errors import ConfigError
 from aiomos._engine.filters import FrameFilter
 from aiomos._launch import MOST_WORKERS, Launch, Place
-from aiomos._ledger import Ledger, Rings
 from aiomos._openfiles import make_room
 from aiomos._supervisor import Supervisor
+from aiomos._tallies import Rings, Tallies
 
 if TYPE_CHECKING:
     from aiomos._engine.interface import InterfaceGroup
+    from aiomos._engine.ledger import Ledger
     from aiomos._engine.rings import Ring
 
 log = logging.getLogger("aiomos")
@@ -68,7 +69,8 @@ def _deploy(launch: Launch, places: list[Place], stack: contextlib.ExitStack) ->
     if not launch.live or (count == 1 and (launch.dpdk or launch.exclusive)):
         make_room(count, rings=0)
         places = [attrs.evolve(place, opens=launch.live) for place in places]
-        return Supervisor(launch, places, Ledger())
+        ledgers = _ledgers(stack, places) if launch.live else {}
+        return Supervisor(launch, _with(ledgers, places), Tallies(), ledgers)
     apart = why_apart(launch, count) if launch.dpdk else None
     pages = pages_shared(launch, count) if launch.dpdk and not apart else 0
     make_room(count, rings=count * count, pages=pages)  # from each to each other, and from one more
@@ -92,10 +94,30 @@ def _deploy(launch: Launch, places: list[Place], stack: contextlib.ExitStack) ->
         for index, place in enumerate(of):
             places[place.number] = attrs.evolve(place, packet=group.filenos(index))
     sockets = tuple(place.number for place in places if place.packet)
-    ledger = Ledger(rings, group, sockets, shared, pumped=bool(launch.pump))
+    ledgers = _ledgers(stack, places)
     return Supervisor(
-        launch, places, ledger, distributed=bool(why), shared=shared, settled=_settled(rings)
+        launch,
+        _with(ledgers, places),
+        Tallies(rings, group, sockets, shared, pumped=bool(launch.pump)),
+        ledgers,
+        distributed=bool(why),
+        shared=shared,
+        settled=_settled(rings),
     )
+
+
+def _ledgers(stack: contextlib.ExitStack, places: list[Place]) -> dict[int, Ledger]:
+    """One for each place, by its number."""
+    from aiomos._engine.ledger import Ledger
+
+    made = [stack.enter_context(contextlib.closing(Ledger.create())) for _ in places]
+    return {place.number: ledger for place, ledger in zip(places, made, strict=True)}
+
+
+def _with(ledgers: dict[int, Ledger], places: list[Place]) -> list[Place]:
+    if not ledgers:
+        return places
+    return [attrs.evolve(place, ledger=ledgers[place.number].fd) for place in places]
 
 
 def _settled(rings: Rings) -> Callable[[set[int]], bool]:

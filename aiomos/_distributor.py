@@ -22,12 +22,13 @@ from aiomos._engine.errors import AiomosError
 from aiomos._engine.options import check_options
 from aiomos._launch import Launch, Place
 from aiomos._metrics import WorkerStats
-from aiomos._sources import attach_rings, opened_place
+from aiomos._sources import attach_rings, ledger_of, opened_place
 from aiomos._summary import Summary
 
 log = logging.getLogger("aiomos")
 
 IDLE_POLL = 0.002  # seconds between looks at a source without a descriptor
+ROOM_POLL = 0.0005  # ... and whether a worker's ring, which was full, has room
 LAST_WORDS = 2.0  # seconds for a last message to be taken
 
 
@@ -47,12 +48,13 @@ class Distributing:
         self.loop = asyncio.get_running_loop()
         self.over = asyncio.Event()
         self.channel = Channel(end, self.loop, self._heard, self.over.set)
-        self._fd = distributor.source.fileno()
+        # A capture has no moment at which it could be read, but that its workers have room.
+        self._fd = -1 if distributor.patient else distributor.source.fileno()
         self._handle: asyncio.Handle | None = None
 
     async def run(self) -> int:
         """From the word "go", when there are workers, until the end; the exit status."""
-        self.channel.send("ready", pid=os.getpid())
+        self.channel.send("ready", pid=os.getpid(), captured=self.distributor.patient)
         await self.over.wait()
         if self._fd >= 0:
             self.loop.remove_reader(self._fd)
@@ -70,6 +72,8 @@ class Distributing:
             self.over.set()
         elif moved > 0:
             self._handle = self.loop.call_soon(self._look)
+        elif self.distributor.blocked:
+            self._handle = self.loop.call_later(ROOM_POLL, self._look)
         elif self._fd < 0:
             self._handle = self.loop.call_later(IDLE_POLL, self._look)
 
@@ -86,6 +90,8 @@ class Distributing:
             assert self.recover is not None
             self.recover(message["worker"])
             self.channel.send("recovered", worker=message["worker"])
+        elif message["kind"] == "gone":
+            self.distributor.forget(message["worker"])
         elif message["kind"] == "stats":
             self.channel.send("stats", id=message["id"], stats=attrs.asdict(self.stats()))
 
@@ -100,6 +106,7 @@ class Distributing:
             dropped_nic=source.dropped_nic,
             dropped_kernel=source.dropped_kernel,
             dropped_ring=source.dropped_ring,
+            cut=source.cut,
             waiting=source.queued + source.frames - self.distributor.distributed,
             handed_over=self.distributor.distributed,
         )
@@ -120,9 +127,11 @@ async def distribute(end: socket.socket, launch: Launch, place: Place) -> int:
         decoders = check_options(decode)["decode"]
         if not place.fan:
             copying = Distributor(source, attach_rings(place), decoders)
+            copying.ledger = ledger_of(place)
             return await Distributing(copying, end, place.number).run()
         with attached_fan() as fan:
             handing = FanDistributor(source, fan, place.count, decoders)
+            handing.ledger = ledger_of(place)
             return await Distributing(handing, end, place.number, fan.recover).run()
 
 

@@ -29,7 +29,7 @@ def attached(launch: Launch, place: Place, stack: contextlib.ExitStack) -> Sourc
     ports = [stack.enter_context(dpdk.attach_port(name)) for name in names]
     source: Source
     if place.fan and not place.distributes:
-        source = dpdk.fan_source(FAN, place.number)
+        source = dpdk.fan_source(FAN, place.number, captured=place.captured)
     else:
         queue = 0 if place.fan else place.number
         source = dpdk.open_source((port, queue) for port in ports)

@@ -64,6 +64,8 @@ def _limit_of(device: str) -> str | None:
             return f"one process alone can read {name} again and again"
         if len(device) - len(name) - 1 > _PCAP_ARGUMENTS:
             return f"{name} tells other processes {_PCAP_ARGUMENTS} characters of its arguments"
+        if dpdkconfig.queues_of(device) > 1:
+            return f"one process alone reads all captures of {name}"
     return None
 
 
@@ -189,12 +191,14 @@ class SharedPorts:
         queue = number if self.fan is None else 0
         for port in self.ports:
             port.recover(queue)
-            port.settle(queue)
 
-    def bury_worker(self, number: int) -> None:
-        """A worker behind a distributor has died, which gives back what that held."""
-        if self.fan is not None:
-            self.fan.settle(number)
+    def settle(self, number: int) -> dict[str, int]:
+        """A process at a place has died: what it could not tell, by fields of WorkerStats."""
+        if self.fan is not None and number < self.count:
+            self.fan.settle(number)  # those drops are known here: dropped()
+            return {}
+        queue = number if self.fan is None else 0
+        return {"dropped_nic": sum(int(port.settle(queue)) for port in self.ports)}
 
     def recover_worker(self, number: int) -> None:
         """The same where there is no distributor any more."""

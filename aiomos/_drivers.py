@@ -35,7 +35,6 @@ class Driver:
         self.loop = loop
         self.stop = stop
         self.linger_seconds = linger
-        self.finishing = False  # the source ends where it has nothing
         self.failed = 0  # times that an every handler raised
         self.alive: Callable[[], int] = lambda: pump.queue.alive  # handlers that have not ended
         self.on_failure: Callable[[Flow | None, BaseException, str], None] = report_failure
@@ -43,6 +42,11 @@ class Driver:
 
     def look(self) -> None:
         """See soon whether there is something to do."""
+
+    def finish(self) -> None:
+        """The source is over as soon as it has nothing."""
+        self.pump.finishing = True
+        self.look()
 
     def close(self) -> None:
         """Lets go of loop and pump."""
@@ -365,9 +369,6 @@ class Live(Driver):
                 self._end.set_result(None)
             elif came_to != Cycle.CYCLE_EMPTY:
                 self._look_soon()
-            elif self.finishing:
-                self.pump.close_flows(names.CLOSE_REASONS.index("CAPTURE_END"))
-                self._end.set_result(None)
             else:
                 self._wait(self._idle())
         except BaseException as error:

@@ -79,9 +79,11 @@ class Place:
         count: workers in all.
         cores: those that it may run on; none: any.
         opens: it opens the source of the launch by itself.
+        ledger: memory for what it counts, which outlives it; -1: none.
         packet: a packet socket and the memory in which its position is kept.
         inbox: rings that others hand frames over by: memory and bell of each.
         outbox: rings to the others: number of the worker, memory and bell.
+        captured: what comes by rings is of a capture: time goes by its stamps.
         primary: file prefix of the DPDK whose ports the supervisor owns; empty: it owns none.
         fan: a distributor reads those, and hands frames over without copying them.
     """
@@ -90,9 +92,11 @@ class Place:
     count: int = 1
     cores: tuple[int, ...] = attrs.field(default=(), converter=_tuples)
     opens: bool = False
+    ledger: int = -1
     packet: tuple[int, int] | None = attrs.field(default=None, converter=_tuples)
     inbox: tuple[tuple[int, int], ...] = attrs.field(default=(), converter=_tuples)
     outbox: tuple[tuple[int, int, int], ...] = attrs.field(default=(), converter=_tuples)
+    captured: bool = False
     primary: str = ""
     fan: bool = False
 
@@ -106,7 +110,8 @@ class Place:
         """All that the process is to inherit."""
         rings = [fd for ring in self.inbox for fd in ring]
         rings += [fd for _, *ring in self.outbox for fd in ring]
-        return (*(self.packet or ()), *rings)
+        ledger = (self.ledger,) if self.ledger >= 0 else ()
+        return (*(self.packet or ()), *rings, *ledger)
 
 
 def cores_of(text: str) -> tuple[int, ...]:

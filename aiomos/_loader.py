@@ -11,6 +11,7 @@ from types import ModuleType
 
 from aiomos._app import App, as_app
 from aiomos._engine.errors import AiomosError, AppError
+from aiomos._freshcode import FromSource, compile_always, is_beside
 
 
 def load_app(spec: str) -> App:
@@ -22,8 +23,12 @@ def load_app(spec: str) -> App:
     Raises:
         AppError: it cannot be found or imported, or is no app; one line.
     """
+    return _load(spec, again=False)
+
+
+def _load(spec: str, again: bool) -> App:
     place, _, name = spec.partition(":")
-    module = _import(place)
+    module = _import(place, again)
     found = _named(module, place, name) if name else _obvious(module, place)
     try:
         return as_app(found)
@@ -34,33 +39,37 @@ def load_app(spec: str) -> App:
 def load_again(spec: str) -> App:
     """The same app from its present sources: its module and those beside it are read afresh.
 
-    What was imported before stays with those who use it. Where this raises, modules are as they
-    were.
+    They are compiled, too, now and when they are imported later. What was imported before stays
+    with those who use it. Where this raises, modules are as they were.
 
     Raises:
         AppError: as load_app().
     """
     before = dict(sys.modules)
-    for name in _beside(spec.partition(":")[0]):
+    folder = _folder(spec.partition(":")[0])
+    for name in _beside(folder):
         del sys.modules[name]
     importlib.invalidate_caches()
+    compile_always(folder)
     try:
-        return load_app(spec)
+        return _load(spec, again=True)
     except BaseException:
         sys.modules.update(before)
         raise
 
 
-def _beside(place: str) -> list[str]:
-    """Modules that were read from the app's own folder, or below it."""
+def _folder(place: str) -> Path:
+    """The app's own."""
     path = Path(place)
-    folder = path.resolve().parent if path.is_file() else Path.cwd()
+    return path.resolve().parent if path.is_file() else Path.cwd()
+
+
+def _beside(folder: Path) -> list[str]:
+    """Modules that were read from there, or from below it."""
     found = []
     for name, module in sys.modules.items():
         source = Path(getattr(module, "__file__", None) or "/")
-        if name == "__main__" or not source.is_relative_to(folder):
-            continue
-        if not {"site-packages", "dist-packages"} & set(source.parts) and not _is_own(name):
+        if name != "__main__" and is_beside(source, folder) and not _is_own(name):
             found.append(name)
     return found
 
@@ -69,21 +78,22 @@ def _is_own(name: str) -> bool:
     return name.partition(".")[0] == __name__.partition(".")[0]
 
 
-def _import(place: str) -> ModuleType:
+def _import(place: str, again: bool) -> ModuleType:
     path = Path(place)
     is_file = path.suffix == ".py" or path.is_file()
     if is_file and not path.is_file():
         raise AppError(f"cannot import {place}: no such file")
     try:
-        return _import_file(path) if is_file else _import_module(place)
+        return _import_file(path, again) if is_file else _import_module(place)
     except AiomosError as error:
         raise AppError(f"cannot import {place}: {error}") from error
     except (Exception, SystemExit) as error:
         raise AppError(f"cannot import {place}: {_why(error)}") from error
 
 
-def _import_file(path: Path) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(path.stem, path)
+def _import_file(path: Path, again: bool) -> ModuleType:
+    loader = FromSource(path.stem, str(path)) if again else None
+    spec = importlib.util.spec_from_file_location(path.stem, path, loader=loader)
     if spec is None or spec.loader is None:
         raise ImportError("it is no Python file")
     module = importlib.util.module_from_spec(spec)

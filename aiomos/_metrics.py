@@ -35,6 +35,8 @@ class WorkerStats:
         waiting: taken from the source, and not processed yet.
         lost: taken by a process that was killed, which did not say any more what became of them.
         dropped_pool: frames that somebody wanted to keep, for which there was no memory.
+        cut: of ``received``: frames larger than a slot of the kernel's ring, for whose copy there
+            was no memory; they were taken as far as they went.
         flows: open now.
         handlers: at work now.
         handler_errors: functions of the app that raised.
@@ -55,6 +57,7 @@ class WorkerStats:
     waiting: int = 0
     lost: int = 0
     dropped_pool: int = 0
+    cut: int = 0
     flows: int = 0
     handlers: int = 0
     handler_errors: int = 0
@@ -100,6 +103,7 @@ def worker_stats(engine: Engine) -> WorkerStats:
         dropped_ring=source.dropped_ring,
         waiting=source.frames + source.queued - sum(taken.values()),
         dropped_pool=source.dropped_pool,
+        cut=source.cut,
         flows=usage["flows"] - usage["lingering"],
         handlers=len(engine.flow_tasks()),
         handler_errors=pump.handler_errors if pump else 0,
@@ -118,6 +122,7 @@ def summary_of(stats: WorkerStats) -> Summary:
         dropped=stats.dropped + stats.lost + stats.dropped_pool,
         counters=stats.counters,
         handler_errors=stats.handler_errors,
+        cut=stats.cut,
     )
 
 

@@ -7,21 +7,10 @@ from typing import Any
 
 from aiomos._app import App
 from aiomos._engine.filters import FrameFilter
-from aiomos._engine.flowfilters import FilterSet
 from aiomos._engine.handler import Handler
 from aiomos._options import number_of
 from aiomos._packet import Packet
 from aiomos._rules import EventRule, FlowRule, PacketRule
-
-
-def add_filters(filters: FilterSet, rules: Iterable[FlowRule]) -> None:
-    """One filter a rule, in the order of the handlers.
-
-    Raises:
-        FilterError: an expression does not compile.
-    """
-    for rule in rules:
-        filters.add(rule.protocol, *rule.within, rule.filter)
 
 
 def packet_tuples(rules: Iterable[PacketRule]) -> list[tuple[Any, ...]]:

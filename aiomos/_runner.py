@@ -7,7 +7,7 @@ import contextlib
 import logging
 import math
 import os
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from types import TracebackType
 from typing import Any, Literal, Self, TypeAlias
 
@@ -20,6 +20,7 @@ from aiomos._engine.errors import ConfigError
 from aiomos._engine.filters import FrameFilter
 from aiomos._engine.flowfilters import FilterSet
 from aiomos._engine.handler import Handler
+from aiomos._engine.ledger import Ledger
 from aiomos._engine.pump import Pump
 from aiomos._engine.source import Source, Writer, open_files
 from aiomos._engine.taskqueue import TaskQueue
@@ -29,7 +30,7 @@ from aiomos._kinds import WORDS
 from aiomos._live import serving
 from aiomos._mount import Declarations
 from aiomos._packet import Packet
-from aiomos._pumprules import add_filters, event_tuples, handler_of, packet_tuples
+from aiomos._pumprules import event_tuples, handler_of, packet_tuples
 from aiomos._replay_loop import ReplayLoop
 from aiomos._reports import report_failure
 from aiomos._rules import EventRule, FlowRule
@@ -45,7 +46,7 @@ _CANCEL_ROUNDS = 100
 
 #: Steps of handlers between two bursts of a live source (semantics.md 1).
 LIVE_BUDGET = 4096
-#: Of one engine, those of apps that were replaced included: each has a bit of a flow's.
+#: Of one engine, with those of older code that flows have yet to begin with: a bit each.
 MOST_HANDLERS = 64
 
 
@@ -109,8 +110,7 @@ class Engine:
         self._stall = stall
         self._stalls: StallDetector | None = None
         self._pump: Pump | None = None
-        self._handlers: list[Handler] = []
-        self._filters = FilterSet()
+        self._first: list[Handler] = []  # those that it began with
         self._generations: Generations | None = None
         self.drain = 30.0  # seconds that open flows keep the lifespan of an app that was replaced
         self._spawned: set[asyncio.Task[Any]] = set()
@@ -118,6 +118,7 @@ class Engine:
         self._driver: Driver | None = None
         self.loop: asyncio.AbstractEventLoop | None = None  # that it serves on
         self.number = 0  # of this worker among others
+        self.ledger: Ledger | None = None  # for its supervisor
         self.on_start: Callable[[], None] | None = None  # called when serving has begun
         self.beside: list[contextlib.AbstractAsyncContextManager[object]] = []  # open meanwhile
 
@@ -147,6 +148,7 @@ class Engine:
         self.loop = loop = asyncio.get_running_loop()
         self._stop = asyncio.Event()
         self._pump = pump = self._make_pump(first.wanted, loop)
+        pump.ledger = self.ledger
         serving.add(self)
         async with contextlib.AsyncExitStack() as stack:
             stack.callback(serving.discard, self)
@@ -180,7 +182,8 @@ class Engine:
         if not self.source.live:
             await driver.until_end()
             return
-        first.busy = self._busy(self._handlers)
+        assert self._pump is not None
+        first.busy = self._busy(self._pump, self._first)
         self._generations = generations = Generations(
             first, self._adopt, driver.ticker, self.flow_tasks, self.drain
         )
@@ -204,28 +207,33 @@ class Engine:
         """Handlers of a new app, for new flows; whether flows are theirs, begun or not."""
         pump = self._pump
         assert pump is not None
-        app, trial = wanted.apps[0], FilterSet()
-        add_filters(trial, wanted.flow_rules)
-        if len(self._filters) + len(trial) > MOST_HANDLERS:
-            raise ConfigError("reloaded too often: start the run again")
+        bits = pump.roster.free_bits()
+        if len(bits) < len(wanted.flow_rules) <= MOST_HANDLERS:
+            raise ConfigError(
+                f"{len(wanted.flow_rules)} handlers are too many now: open flows have yet to begin "
+                f"with {MOST_HANDLERS - len(bits)} of older code, and there is room for "
+                f"{MOST_HANDLERS}; reload again when they have begun or ended"
+            )
+        filters, handlers = self._flow_rules(wanted, bits)
+        packets = packet_tuples(wanted.packet_rules)
+        events = event_tuples(self._event_rules(wanted))
+        pump.replace(handlers, filters, packet_handlers=packets, event_rules=events)
         if wanted.statistics:
             self.core.keep_statistics()
-        handlers = [self._handler(app, rule) for rule in wanted.flow_rules]
-        packets, events = (
-            packet_tuples(wanted.packet_rules),
-            event_tuples(self._event_rules(wanted)),
-        )
-        pump.replace(handlers, packet_handlers=packets, event_rules=events)
-        self._handlers += handlers
-        self._filters.retire()
-        add_filters(self._filters, wanted.flow_rules)
-        return self._busy(handlers)
+        return self._busy(pump, handlers)
 
-    def _busy(self, added: list[Handler]) -> Callable[[], bool]:
-        """Whether flows are those of the handlers that were added last."""
-        handlers = tuple(added)  # the list may grow
-        mask = (1 << len(self._handlers)) - (1 << len(self._handlers) - len(handlers))
-        return lambda: any(h.open for h in handlers) or self.core.awaits(mask)
+    def _busy(self, pump: Pump, handlers: list[Handler]) -> Callable[[], bool]:
+        """Whether flows are those of some handlers."""
+        return lambda: any(h.open for h in handlers) or pump.roster.awaits(handlers)
+
+    def _flow_rules(
+        self, wanted: Declarations, bits: Iterable[int] = range(MOST_HANDLERS)
+    ) -> tuple[FilterSet, list[Handler]]:
+        """What an app wants of flows: filters, with these bits, and handlers."""
+        filters = FilterSet(bits)
+        for rule in wanted.flow_rules:
+            filters.add(rule.protocol, *rule.within, rule.filter)
+        return filters, [self._handler(wanted.apps[0], rule) for rule in wanted.flow_rules]
 
     def stop(self) -> None:
         """Ends the run: open flows close with SHUTDOWN, handlers get their linger time."""
@@ -233,10 +241,9 @@ class Engine:
             self._stop.set()
 
     def finish(self) -> None:
-        """Ends a live run as soon as its source has nothing: whoever fed it has said all."""
+        """Ends a run as soon as its source has nothing: whoever fed it has said all."""
         if self._driver is not None:
-            self._driver.finishing = True
-            self._driver.look()
+            self._driver.finish()
 
     def _detach(self) -> None:
         if self._pump is not None:
@@ -289,17 +296,15 @@ class Engine:
             raise
 
     def _make_pump(self, wanted: Declarations, loop: asyncio.AbstractEventLoop) -> Pump:
-        filters, app = self._filters, wanted.apps[0]
         if wanted.statistics:
             self.core.keep_statistics()
-        self.core.set_prefixes(app.prefixes)
-        self._handlers = [self._handler(app, rule) for rule in wanted.flow_rules]
-        add_filters(filters, wanted.flow_rules)
+        self.core.set_prefixes(wanted.apps[0].prefixes)
+        filters, self._first = self._flow_rules(wanted)
         return Pump(
             self.core,
             self.source,
             TaskQueue(loop),
-            handlers=self._handlers,
+            handlers=self._first,
             filters=filters,
             flow_class=self._flow_class,
             endpoint_class=self._endpoint_class,
@@ -364,8 +369,9 @@ class Engine:
             filtered=0 if elsewhere and self.number else pump.filtered,
             processed=counters["frames"],
             dropped=lost + stats.dropped_pool,
+            cut=stats.cut,
             counters=counters,
-            handlers_started=sum(h.started for h in self._handlers),
+            handlers_started=pump.roster.started,
             handler_errors=pump.handler_errors + (self._driver.failed if self._driver else 0),
             cut_off=self.source.result == names.RESULT_CUT,
             failed=self.source.result in names.RESULTS_FAILED,

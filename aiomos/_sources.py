@@ -11,6 +11,7 @@ from aiomos._launch import Launch, Place
 
 if TYPE_CHECKING:
     from aiomos._engine.core import Core
+    from aiomos._engine.ledger import Ledger
     from aiomos._engine.rings import Ring
 
 
@@ -53,14 +54,21 @@ def _ports(launch: Launch, stack: contextlib.ExitStack) -> Source:
     dpdk = dpdkconfig.load()
     dpdk.initialise(dpdkconfig.DpdkConfig(devices=launch.dpdk, huge=launch.huge))
     stack.callback(dpdk.shutdown)
-    ports = [stack.enter_context(dpdk.open_port(device)) for device in launch.dpdk]
-    source: Source = dpdk.open_source((port, 0) for port in ports)
+    queues = []
+    for device in launch.dpdk:
+        count = dpdkconfig.queues_of(device)
+        port = stack.enter_context(dpdk.open_port(device, queues=count))
+        queues += [(port, number) for number in range(count)]
+    source: Source = dpdk.open_source(queues)
     return source
 
 
 def with_pump(source: Source, launch: Launch) -> Source:
-    """The same behind a thread that receives, if the launch asks for one."""
-    if not launch.pump:
+    """The same behind a thread that receives, if the launch asks for one.
+
+    A capture waits for whoever reads it, and loses nothing without.
+    """
+    if not (launch.pump and source.live):
         return source
     from aiomos._engine import rings
 
@@ -82,7 +90,9 @@ def opened_place(launch: Launch, place: Place) -> Iterator[Source]:
 
     with contextlib.ExitStack() as stack:
         parts = _own_parts(launch, place, stack)
-        parts += [rings.ring_source(rings.Ring.attach(*ring)) for ring in place.inbox]
+        for ring in place.inbox:
+            attached = rings.Ring.attach(*ring)
+            parts.append(rings.ring_source(attached, captured=place.captured, settled=True))
         with parts[0] if len(parts) == 1 else rings.join_sources(parts) as source:
             yield source
 
@@ -97,7 +107,8 @@ def _own_parts(launch: Launch, place: Place, stack: contextlib.ExitStack) -> lis
     if place.packet is not None:
         from aiomos._engine.interface import attach_interface
 
-        return [with_pump(attach_interface(*place.packet, name=launch.name), launch)]
+        tap = attach_interface(*place.packet, name=launch.name, settled=True)
+        return [with_pump(tap, launch)]
     return []
 
 
@@ -106,6 +117,15 @@ def attach_rings(place: Place) -> list[Ring]:
     from aiomos._engine.rings import Ring
 
     return [Ring.attach(*ring) for _, *ring in place.outbox]
+
+
+def ledger_of(place: Place) -> Ledger | None:
+    """In which a process at this place keeps what it counts."""
+    if place.ledger < 0:
+        return None
+    from aiomos._engine.ledger import Ledger
+
+    return Ledger.attach(place.ledger)
 
 
 def take_place(core: Core, launch: Launch, place: Place) -> object:

@@ -13,6 +13,7 @@ import attrs
 from aiomos._engine.errors import ConfigError
 from aiomos._metrics import WorkerStats, sum_of
 from aiomos._statsocket import Report, ask, running
+from aiomos._summary import CUT
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -73,8 +74,8 @@ def table_of(report: Report) -> RenderableType:
     total = totals_of(report)
     for worker in workers:
         table.add_row(str(worker.number), *_cells(worker))
-    if report["distributor"]:
-        table.add_row("distributor", *_cells(WorkerStats(**report["distributor"])))
+    for distributor in _distributor(report):
+        table.add_row("distributor", *_cells(distributor))
     if len(workers) > 1:
         table.add_section()
         table.add_row("all", *_cells(total), style="bold")
@@ -83,6 +84,11 @@ def table_of(report: Report) -> RenderableType:
 
 def _workers(report: Report) -> Sequence[WorkerStats]:
     return [WorkerStats(**values) for values in report["workers"]]
+
+
+def _distributor(report: Report) -> Sequence[WorkerStats]:
+    """What came before the workers, if anything did."""
+    return [WorkerStats(**report["distributor"])] if report["distributor"] else []
 
 
 def _cells(stats: WorkerStats) -> list[str]:
@@ -94,15 +100,17 @@ def _title(report: Report) -> str:
 
 
 def _lines(report: Report, total: WorkerStats) -> list[str]:
+    drops = sum_of([*_workers(report), *_distributor(report)])
     lines = [f"{total.counters[name]:,} {text}" for name, text in TOLD.items()
              if total.counters.get(name)]  # fmt: skip
     said: dict[str, Any] = {
-        "dropped by the device": total.dropped_nic,
-        "dropped by the kernel: its ring was full (-B)": total.dropped_kernel,
-        "dropped by a ring between processes or threads: it was full": total.dropped_ring,
+        "dropped by the device": drops.dropped_nic,
+        "dropped by the kernel: its ring was full (-B)": drops.dropped_kernel,
+        "dropped by a ring between processes or threads: it was full": drops.dropped_ring,
+        f"cut short: {CUT}": drops.cut,
         "functions of the app failed": total.handler_errors,
         "workers started again": report["restarts"],
-        "packets unaccounted for: please report this": total.unaccounted,
+        "packets unaccounted for: please report this": drops.unaccounted,
     }
     return lines + [f"{number:,} {text}" for text, number in said.items() if number]
 

@@ -8,6 +8,9 @@ import attrs
 
 from aiomos._engine import names
 
+#: Why a packet was cut short.
+CUT = "there was no memory to copy it whole"
+
 
 @attrs.frozen
 class Summary:
@@ -18,6 +21,7 @@ class Summary:
         filtered: frames that did not pass ``-f``.
         processed: frames that went through the engine.
         dropped: frames lost before the engine (device, kernel, rings, pools).
+        cut: of ``received``: frames whose end is missing, as there was no memory for a copy.
         counters: everything the engine counted, by name.
         handlers_started: handlers begun.
         handler_errors: handlers that raised.
@@ -32,6 +36,7 @@ class Summary:
     filtered: int = 0
     processed: int = 0
     dropped: int = 0
+    cut: int = 0
     counters: Mapping[str, int] = attrs.field(factory=dict)
     handlers_started: int = 0
     handler_errors: int = 0
@@ -65,6 +70,7 @@ class Summary:
     def _unusual(self) -> list[str]:
         count = self.counters.get
         said = {
+            f"packets cut short: {CUT}": self.cut,
             "packets malformed": self.malformed,
             "packets with a wrong checksum": count("bad_checksum", 0),
             "packets that came twice": count("duplicates", 0),

@@ -10,22 +10,24 @@ import asyncio
 import contextlib
 import logging
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import attrs
 
 from aiomos._launch import Launch, Place
-from aiomos._ledger import Ledger
 from aiomos._linkwatch import link_reported
 from aiomos._metrics import WorkerStats, summary_of
 from aiomos._statsocket import Report, answering
 from aiomos._statsview import report_of
 from aiomos._summary import Summary
+from aiomos._tallies import Tallies
 from aiomos._workerprocess import WorkerProcess, why_ended
 
 if TYPE_CHECKING:
     from aiomos._dpdkports import SharedPorts
+    from aiomos._engine.ledger import Ledger
 
 log = logging.getLogger("aiomos")
 
@@ -41,7 +43,8 @@ class Supervisor:
     Args:
         launch: what they run.
         places: where each of them stands.
-        ledger: what went to each place, by what outlives the processes there.
+        tallies: what went to each place, by what outlives the processes there.
+        ledgers: what processes count, by place; none: nobody asks once they are gone.
         distributed: the last place is the distributor's.
         shared: the DPDK ports that the processes read, if they are this process's.
         settled: no frame is on its way to one of the places of these numbers.
@@ -51,7 +54,8 @@ class Supervisor:
         self,
         launch: Launch,
         places: list[Place],
-        ledger: Ledger,
+        tallies: Tallies,
+        ledgers: Mapping[int, Ledger] = MappingProxyType({}),
         distributed: bool = False,
         shared: SharedPorts | None = None,
         settled: Callable[[set[int]], bool] = lambda numbers: True,
@@ -59,7 +63,10 @@ class Supervisor:
         self.launch = launch
         self.shared = shared
         self._settled = settled
-        self.processes = [WorkerProcess(launch, place, ledger, self._recover) for place in places]
+        self.processes = [
+            WorkerProcess(launch, place, tallies, ledgers.get(place.number), self._recover)
+            for place in places
+        ]
         self.workers = self.processes
         self.distributor: WorkerProcess | None = None
         self.on_ready: Callable[[], None] | None = None  # called when all serve
@@ -98,6 +105,8 @@ class Supervisor:
             ready.cancel()
             if first.done():
                 return [first]
+            for one in self.workers:
+                one.place = attrs.evolve(one.place, captured=self.distributor.captured)
         lives = [asyncio.create_task(one.live(), name=one.name) for one in self.workers]
         return lives if self.distributor is None else [*lives, first]
 
@@ -106,7 +115,8 @@ class Supervisor:
         waiting, of = set(lives), self.processes[-len(lives) :]
         ending: asyncio.Task[None] | None = None
         while waiting:
-            _, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+            done, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+            self._forget(one for one, life in zip(of, lives, strict=True) if life in done)
             if any(self._ends_all(one, life) for one, life in zip(of, lives, strict=True)):
                 self.stop()
             elif self.distributor is not None and lives[-1].done() and ending is None:
@@ -114,6 +124,12 @@ class Supervisor:
         if ending is not None:
             ending.cancel()
         return [life.result() for life in lives]
+
+    def _forget(self, ended: Iterable[WorkerProcess]) -> None:
+        """A distributor waits for nobody who is not there."""
+        for process in ended:
+            if self.distributor not in (None, process):
+                self.distributor.forget(process.place.number)
 
     def _ends_all(self, process: WorkerProcess, life: asyncio.Task[int]) -> bool:
         """It did not begin, or found nothing to read any more, or nobody to tell."""
@@ -169,7 +185,6 @@ class Supervisor:
         if self.distributor is None or dead is self.distributor:
             self.shared.recover_reader(number)
             return
-        self.shared.bury_worker(number)
         if not await self.distributor.take_back(number):
             self.shared.recover_worker(number)
 
@@ -236,6 +251,7 @@ class Supervisor:
             found,
             received=found.received + came_to.lost,
             dropped=found.dropped + came_to.dropped + came_to.lost,
+            cut=found.cut + came_to.cut,
             failed=found.failed or failed,
             message=last.message if last is not None and failed else found.message,
         )

@@ -26,7 +26,7 @@ from aiomos._output import end_output, output_gone, watch_output
 from aiomos._ownloop import serve_on_own_loop
 from aiomos._reloading import reload
 from aiomos._runner import Engine
-from aiomos._sources import opened_place, take_place
+from aiomos._sources import ledger_of, opened_place, take_place
 
 log = logging.getLogger("aiomos")
 
@@ -60,6 +60,7 @@ class Worker:
         engine.number = self.place.number
         engine.drain = self.launch.drain
         engine.on_start = self._started
+        engine.ledger = ledger_of(self.place)
         keep = take_place(engine.core, self.launch, self.place)
         summary = serve_on_own_loop(engine, app, self.launch.io_patience, signals=False)
         del keep

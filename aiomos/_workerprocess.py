@@ -9,15 +9,19 @@ import signal
 import socket
 import sys
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import attrs
 
 from aiomos._control import Channel, Message
 from aiomos._launch import Launch, Place
-from aiomos._ledger import Ledger
 from aiomos._metrics import WorkerStats, sum_of
+from aiomos._remains import as_noted
 from aiomos._summary import Summary
+from aiomos._tallies import Tallies
+
+if TYPE_CHECKING:
+    from aiomos._engine.ledger import Ledger, Noted
 
 log = logging.getLogger("aiomos")
 
@@ -46,7 +50,8 @@ class WorkerProcess:
         self,
         launch: Launch,
         place: Place,
-        ledger: Ledger,
+        tallies: Tallies,
+        ledger: Ledger | None,
         recover: Callable[[WorkerProcess], Awaitable[None]],
         module: str = "aiomos._worker",
     ) -> None:
@@ -55,6 +60,7 @@ class WorkerProcess:
         self.launch = launch
         self.place = place
         self.name = f"worker {place.number}"
+        self._tallies = tallies
         self._ledger = ledger
         self.pid: int | None = None
         self.ready = asyncio.Event()
@@ -64,6 +70,8 @@ class WorkerProcess:
         self.past = WorkerStats(number=place.number)  # of those before it
         self.failure: str | None = None  # why it did not begin
         self.over = False  # no process follows the last one
+        self.captured = False  # a distributor: its source is a capture
+        self._gone: set[int] = set()  # a distributor: workers that take nothing any more
         self._recovering: dict[int, asyncio.Future[bool]] = {}
         self._serving = False  # the present process has begun
         self._channel: Channel | None = None
@@ -190,6 +198,12 @@ class WorkerProcess:
         if self._channel is not None:
             self._channel.send("go")
 
+    def forget(self, worker: int) -> None:
+        """A distributor: nobody takes this worker's frames any more."""
+        self._gone.add(worker)
+        if self._channel is not None:
+            self._channel.send("gone", worker=worker)
+
     def finish(self) -> None:
         """No more frames will come: it, or its successor, takes those there are, and ends."""
         self._finishing = True
@@ -207,7 +221,10 @@ class WorkerProcess:
         kind = message["kind"]
         if kind == "ready":
             self._serving = True
+            self.captured = message.get("captured", False)
             self.ready.set()
+            for worker in self._gone:
+                self.forget(worker)
             if self._going:
                 self.go()
             if self._finishing:
@@ -268,17 +285,29 @@ class WorkerProcess:
 
         What it had seen to wait in a ring may wait there still: that is its successor's.
         """
-        dead, number = self.stats, self.place.number
+        told, number = self.stats, self.place.number
+        dead = as_noted(told, self._last_words())
         if self.place.distributes:  # what it gave, it cannot have lost
-            given = self._ledger.given(number) - self.past.handed_over
+            given = self._tallies.given(number) - self.past.handed_over
             dead = attrs.evolve(dead, handed_over=max(given, dead.handed_over))
         known = dead.filtered + dead.processed + dead.left + dead.handed_over
-        own = dead.waiting if self.place.opens and not self.place.distributes else 0
-        taken = max(self._ledger.taken(number) - _frames(self.past), known + own)
+        own = _frames(told) if self.place.opens and not self.place.distributes else 0
+        taken = max(self._tallies.taken(number) - _frames(self.past), known, own)
+        untold = self._tallies.settle(number)
+        dead = attrs.evolve(
+            dead, **{name: max(n, getattr(dead, name)) for name, n in untold.items()}
+        )
         received, lost = taken + dead.dropped, taken - known
         dead = attrs.evolve(dead, received=received, lost=lost, waiting=0, flows=0, handlers=0)
         self.past = attrs.evolve(sum_of([self.past, dead]), number=number)
         self.stats = WorkerStats(number=number)
+
+    def _last_words(self) -> Noted | None:
+        if self._ledger is None:
+            return None
+        noted = self._ledger.read()
+        self._ledger.clear()  # for the next one
+        return noted
 
     async def ask_stats(self) -> WorkerStats:
         """Statistics of this place: of all processes that stood there."""
@@ -288,7 +317,7 @@ class WorkerProcess:
     def counted(self) -> WorkerStats:
         """The same, as far as is known now."""
         found = sum_of([self.past, self.stats if self.stats.pid else self._nobodys()])
-        drops: dict[str, Any] = {**self._ledger.dropped(self.place.number)}
+        drops: dict[str, Any] = {**self._tallies.dropped(self.place.number)}
         told = sum(getattr(found, name) for name in drops)
         number, pid = self.place.number, self.pid or 0
         received = found.received - told + sum(drops.values())
@@ -302,7 +331,7 @@ class WorkerProcess:
     def _nobodys(self) -> WorkerStats:
         """What waits while there is no process that could tell of it."""
         number = self.place.number
-        waiting = self._ledger.taken(number) + self._ledger.waiting(number) - _frames(self.past)
+        waiting = self._tallies.taken(number) + self._tallies.waiting(number) - _frames(self.past)
         return WorkerStats(received=max(waiting, 0), waiting=max(waiting, 0))
 
     async def _ask_process(self) -> None:

@@ -107,6 +107,7 @@ void aio_stats_add_parts(struct aio_source_stats *sum, const struct aio_source_s
     sum->dropped_kernel += one->dropped_kernel;
     sum->dropped_ring += one->dropped_ring;
     sum->dropped_pool += one->dropped_pool;
+    sum->cut += one->cut;
     sum->outstanding += one->outstanding;
     sum->queued += one->queued;
     sum->input_pos += one->input_pos;

@@ -124,7 +124,7 @@ uint64_t aio_dpdk_port_taken(struct aio_dpdk_port *port, uint16_t queue);
 uint64_t aio_dpdk_port_dropped(struct aio_dpdk_port *port, uint16_t queue);
 /* The reader of a queue is gone: its successor's statistics begin with what is dropped from
  * now on. */
-void aio_dpdk_port_settle(struct aio_dpdk_port *port, uint16_t queue);
+uint64_t aio_dpdk_port_settle(struct aio_dpdk_port *port, uint16_t queue);
 
 /* Extended statistics: the number there are (whatever max is), or negative. */
 int aio_dpdk_port_xstats(struct aio_dpdk_port *port, char (*names)[AIO_DPDK_NAME],
@@ -166,8 +166,8 @@ int aio_dpdk_ring_push(struct aio_dpdk_fan *fan, unsigned worker, struct aio_sou
 unsigned aio_dpdk_fan_drain(struct aio_dpdk_fan *fan);
 /* Frames that wait for a worker. */
 unsigned aio_dpdk_fan_waiting(struct aio_dpdk_fan *fan, unsigned worker);
-/* Frames that every worker's ring has room for. */
-unsigned aio_dpdk_fan_room(struct aio_dpdk_fan *fan);
+/* Frames that a worker's ring has room for. */
+unsigned aio_dpdk_fan_room(struct aio_dpdk_fan *fan, unsigned worker);
 /* Counts frames that a worker's ring had no room for and that were given up: its statistics
  * tell of them. */
 void aio_dpdk_fan_drop(struct aio_dpdk_fan *fan, unsigned worker, unsigned n);
@@ -176,15 +176,16 @@ uint64_t aio_dpdk_fan_taken(struct aio_dpdk_fan *fan, unsigned worker);
 /* Frames that its ring had no room for so far. */
 uint64_t aio_dpdk_fan_dropped(struct aio_dpdk_fan *fan, unsigned worker);
 /* As aio_dpdk_port_settle(), for a worker. */
-void aio_dpdk_fan_settle(struct aio_dpdk_fan *fan, unsigned worker);
+uint64_t aio_dpdk_fan_settle(struct aio_dpdk_fan *fan, unsigned worker);
 /* Frees what a dead worker held; what waits for it stays. Only for who pushes, or when
  * nobody does. */
 int aio_dpdk_fan_recover(struct aio_dpdk_fan *fan, unsigned worker, char *message);
 /* The creator frees the rings and what is in them; for others just the handle. */
 void aio_dpdk_fan_close(struct aio_dpdk_fan *fan);
 
-/* A worker's end. tx: the queue that it sends on, or NULL. */
+/* A worker's end. tx: the queue that it sends on, or NULL. captured: the times of frames are
+ * those of a capture, and the source is not live. */
 int aio_dpdk_fan_source(struct aio_source **out, const char *name, unsigned worker,
-                        const struct aio_dpdk_queue *tx, char *message);
+                        const struct aio_dpdk_queue *tx, int captured, char *message);
 
 #endif

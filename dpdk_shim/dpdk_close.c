@@ -230,9 +230,10 @@ uint64_t aio_dpdk_port_dropped(struct aio_dpdk_port *port, uint16_t queue)
     return n;
 }
 
-void aio_dpdk_port_settle(struct aio_dpdk_port *port, uint16_t queue)
+uint64_t aio_dpdk_port_settle(struct aio_dpdk_port *port, uint16_t queue)
 {
-    atomic_store(&port->state->tallies[queue].settled, aio_dpdk_port_dropped(port, queue));
+    return aio_tally_settle(&port->state->tallies[queue],
+                            aio_dpdk_port_dropped(port, queue));
 }
 
 int aio_dpdk_port_recover(struct aio_dpdk_port *port, uint16_t queue, char *message)

@@ -199,13 +199,9 @@ unsigned aio_dpdk_fan_waiting(struct aio_dpdk_fan *fan, unsigned worker)
     return worker < fan->state->workers ? rte_ring_count(fan->state->out[worker]) : 0;
 }
 
-unsigned aio_dpdk_fan_room(struct aio_dpdk_fan *fan)
+unsigned aio_dpdk_fan_room(struct aio_dpdk_fan *fan, unsigned worker)
 {
-    unsigned least = fan->state->size;
-
-    for (unsigned w = 0; w < fan->state->workers; w++)
-        least = RTE_MIN(least, rte_ring_free_count(fan->state->out[w]));
-    return least;
+    return worker < fan->state->workers ? rte_ring_free_count(fan->state->out[worker]) : 0;
 }
 
 /* ---- counting --------------------------------------------------------------------------------- */
@@ -229,14 +225,14 @@ uint64_t aio_dpdk_fan_dropped(struct aio_dpdk_fan *fan, unsigned worker)
                : 0;
 }
 
-void aio_dpdk_fan_settle(struct aio_dpdk_fan *fan, unsigned worker)
+uint64_t aio_dpdk_fan_settle(struct aio_dpdk_fan *fan, unsigned worker)
 {
     struct aio_tally *tally;
 
     if (worker >= fan->state->workers)
-        return;
+        return 0;
     tally = &fan->state->tallies[worker];
-    atomic_store(&tally->settled, aio_tally_get(&tally->dropped));
+    return aio_tally_settle(tally, aio_tally_get(&tally->dropped));
 }
 
 /* ---- after a death ---------------------------------------------------------------------------- */

@@ -125,6 +125,14 @@ static inline void aio_tally_add(_Atomic uint64_t *counter, uint64_t n)
     atomic_store_explicit(counter, aio_tally_get(counter) + n, memory_order_relaxed);
 }
 
+/* A reader is gone: what it is settled with, of so many drops in all. */
+static inline uint64_t aio_tally_settle(struct aio_tally *tally, uint64_t dropped)
+{
+    uint64_t before = atomic_exchange(&tally->settled, dropped);
+
+    return dropped > before ? dropped - before : 0;
+}
+
 /* What the present reader tells of so many drops in all. */
 static inline uint64_t aio_tally_unsettled(const struct aio_tally *tally, uint64_t dropped)
 {

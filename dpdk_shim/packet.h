@@ -42,6 +42,8 @@ struct aio_packet_state {
     _Atomic uint32_t link_up;
     _Atomic uint32_t reader;               /* process id, 0: none */
     _Alignas(64) _Atomic uint64_t dropped; /* reading the kernel's count clears it */
+    /* What was lost before the present reader, as told by aio_packet_socket_settle(). */
+    _Atomic uint64_t settled_dropped, settled_missed, settled_cut;
 };
 
 /* The only writer of a count adds to it. */
@@ -76,6 +78,7 @@ struct aio_packet {
     struct aio_packet_early early;
     struct aio_packet_sender *sender; /* NULL until something is sent */
     uint64_t dropped_before;          /* state->dropped when attached */
+    uint64_t cut_before;
     uint64_t missed_before;
     int fd, state_fd;
     int epoll_fd; /* socket and link watch: never says error, as sockets of a lost link do */

@@ -107,6 +107,7 @@ static void begin(struct aio_packet *p)
     p->cooked = s->cooked ? AIO_SLL2_LEN : 0;
     p->snap_len = s->snap_len ? s->snap_len : UINT32_MAX;
     p->dropped_before = atomic_load_explicit(&s->dropped, memory_order_relaxed);
+    p->cut_before = atomic_load_explicit(&s->cut, memory_order_relaxed);
     if (s->if_index)
         up = aio_netdev_look(p->fd, s->if_index, &dev) == 0 && dev.up;
     p->mtu = dev.mtu;

@@ -69,7 +69,23 @@ static uint32_t living_reader(int state_fd, uint32_t reader)
     return lock.l_type == F_UNLCK ? 0 : reader;
 }
 
-int aio_packet_socket_stats(int fd, int state_fd, struct aio_packet_stats *out)
+static uint64_t newly(_Atomic uint64_t *settled, uint64_t now)
+{
+    uint64_t before = atomic_exchange(settled, now);
+
+    return now > before ? now - before : 0;
+}
+
+/* Takes out of *stats what was settled before, and settles the rest. */
+static void settle(struct aio_packet_state *state, struct aio_packet_stats *stats)
+{
+    stats->dropped_kernel = newly(&state->settled_dropped, stats->dropped_kernel);
+    stats->cut = newly(&state->settled_cut, stats->cut);
+    if (state->if_index && state->index == 0)
+        stats->dropped_nic = newly(&state->settled_missed, stats->dropped_nic);
+}
+
+static int look(int fd, int state_fd, bool settling, struct aio_packet_stats *out)
 {
     struct aio_packet_state *state = aio_packet_state_map(state_fd);
     int questions;
@@ -84,8 +100,29 @@ int aio_packet_socket_stats(int fd, int state_fd, struct aio_packet_stats *out)
     questions = aio_netdev_questions();
     aio_packet_state_stats(fd, state, questions, out);
     out->reader = living_reader(state_fd, out->reader);
+    if (settling)
+        settle(state, out);
     if (questions >= 0)
         close(questions);
     aio_packet_state_unmap(state);
     return AIO_OK;
+}
+
+int aio_packet_socket_stats(int fd, int state_fd, struct aio_packet_stats *out)
+{
+    return look(fd, state_fd, false, out);
+}
+
+int aio_packet_socket_settle(int fd, int state_fd, struct aio_packet_stats *out)
+{
+    return look(fd, state_fd, true, out);
+}
+
+void aio_packet_source_settled(struct aio_source *src)
+{
+    struct aio_packet *p = (struct aio_packet *)src;
+
+    p->dropped_before = load(&p->state->settled_dropped);
+    p->missed_before = load(&p->state->settled_missed);
+    p->cut_before = load(&p->state->settled_cut);
 }

@@ -280,6 +280,13 @@ bool aio_ring_look(const struct aio_ring_cursor *cursor, struct aio_ring_mark *o
     return false;
 }
 
+uint64_t aio_ring_settle(struct aio_ring *ring)
+{
+    uint64_t dropped = aio_ring_get64(&ring->header->dropped);
+
+    return dropped - atomic_exchange(&ring->header->settled, dropped);
+}
+
 /* The tail first: what is read after it can only have moved on. */
 void aio_ring_get_stats(const struct aio_ring *ring, struct aio_ring_stats *out)
 {

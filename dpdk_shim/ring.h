@@ -19,7 +19,7 @@
 #include <stdbool.h>
 
 #define AIO_RING_MAGIC 0x31676e69726f6961u /* "aioring1" */
-#define AIO_RING_ABI 1u
+#define AIO_RING_ABI 2u
 #define AIO_RING_HEADER 4096u
 #define AIO_RING_SMALLEST 4096u
 #define AIO_RING_LARGEST ((uint64_t)1 << 32)
@@ -59,6 +59,8 @@ struct aio_ring_header {
     struct aio_ring_cursor taken; /* the reader's */
     struct aio_ring_cursor tail;
     _Alignas(AIO_RING_ALIGN) _Atomic uint32_t asleep; /* it wants the bell rung */
+
+    _Alignas(AIO_RING_ALIGN) _Atomic uint64_t settled; /* drops before the present reader */
 };
 
 _Static_assert(sizeof(struct aio_ring_header) <= AIO_RING_HEADER, "the header is a page");

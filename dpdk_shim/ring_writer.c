@@ -28,6 +28,21 @@ static bool has_room(struct aio_ring_writer *w, uint64_t need)
            w->pos - w->tail + need <= w->ring->size;
 }
 
+static uint64_t record_bytes(const struct aio_frame *frame)
+{
+    uint64_t need = sizeof(struct aio_ring_record) + (uint64_t)frame->cap_len;
+
+    return (need + AIO_RING_ALIGN - 1) & ~(uint64_t)(AIO_RING_ALIGN - 1);
+}
+
+/* Bytes in front of a record of so many that it cannot have: they end the area. */
+static uint64_t bytes_skipped(const struct aio_ring_writer *w, uint64_t need)
+{
+    uint64_t rest = w->ring->size - (w->pos & w->ring->mask);
+
+    return rest < need ? rest : 0;
+}
+
 static void count_drop(struct aio_ring_writer *w, uint32_t len)
 {
     struct aio_ring_header *header = w->ring->header;
@@ -60,14 +75,22 @@ static void write_frame(struct aio_ring_record *record, const struct aio_frame *
         write_chain(record, frame);
 }
 
-/* Where need contiguous bytes begin, behind a marker if they must; NULL: no room. What
- * needs more than half the ring might never be contiguous, and is refused always. */
+/* What needs more than half the ring might never be contiguous, and is refused always. In
+ * an empty one there is room for all else, as less is skipped than is needed. */
+int aio_ring_is_full(struct aio_ring_writer *w, const struct aio_frame *frame)
+{
+    uint64_t need = record_bytes(frame);
+
+    return need <= w->ring->size / 2 && !has_room(w, bytes_skipped(w, need) + need) &&
+           w->pos - w->tail <= w->ring->size; /* no room in a damaged one, ever */
+}
+
+/* Where need contiguous bytes begin, behind a marker if they must; NULL: no room. */
 static struct aio_ring_record *find_room(struct aio_ring_writer *w, uint64_t need)
 {
     const struct aio_ring *ring = w->ring;
     uint64_t offset = w->pos & ring->mask;
-    uint64_t rest = ring->size - offset;
-    uint64_t skip = rest < need ? rest : 0;
+    uint64_t skip = bytes_skipped(w, need);
 
     if (need > ring->size / 2 || !has_room(w, skip + need))
         return NULL;
@@ -81,11 +104,9 @@ static struct aio_ring_record *find_room(struct aio_ring_writer *w, uint64_t nee
 
 int aio_ring_push(struct aio_ring_writer *w, const struct aio_frame *frame)
 {
-    uint64_t need = sizeof(struct aio_ring_record) + (uint64_t)frame->cap_len;
-    struct aio_ring_record *record;
+    uint64_t need = record_bytes(frame);
+    struct aio_ring_record *record = find_room(w, need);
 
-    need = (need + AIO_RING_ALIGN - 1) & ~(uint64_t)(AIO_RING_ALIGN - 1);
-    record = find_room(w, need);
     if (!record) {
         count_drop(w, frame->cap_len);
         return 0;

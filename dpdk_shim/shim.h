@@ -105,11 +105,12 @@ struct aio_source_stats {
     uint64_t dropped_kernel; /* lost before the source: kernel ring or capture tool */
     uint64_t dropped_ring;   /* lost within: a ring of ours was full (pump, distributor) */
     uint64_t dropped_pool;   /* retain() refused: the pool's budget was used up */
-    uint64_t transmitted;    /* frames */
-    uint64_t outstanding;    /* handed out or retained, and not released yet */
-    uint64_t queued;         /* in a ring of ours, waiting to be handed out */
-    uint64_t input_pos;      /* bytes of input read so far (of the file as it lies there) */
-    uint64_t input_size;     /* bytes of input in all, 0 = unknown (pipe) */
+    uint64_t cut; /* of frames: handed out shorter than they came, for want of room */
+    uint64_t transmitted; /* frames */
+    uint64_t outstanding; /* handed out or retained, and not released yet */
+    uint64_t queued;      /* in a ring of ours, waiting to be handed out */
+    uint64_t input_pos;   /* bytes of input read so far (of the file as it lies there) */
+    uint64_t input_size;  /* bytes of input in all, 0 = unknown (pipe) */
 };
 
 struct aio_source;
@@ -225,6 +226,8 @@ void aio_ring_put(struct aio_ring *ring);
 int aio_ring_fd(const struct aio_ring *ring);   /* its memory, -1 = of this process */
 int aio_ring_bell(const struct aio_ring *ring); /* the eventfd that wakes the reader */
 void aio_ring_get_stats(const struct aio_ring *ring, struct aio_ring_stats *out);
+/* A reader is gone: the frames dropped that no reader before it was settled with. */
+uint64_t aio_ring_settle(struct aio_ring *ring);
 
 /* The writing end: one at a time. It goes on where a dead one stopped. */
 int aio_ring_writer_open(struct aio_ring_writer **out, struct aio_ring *ring,
@@ -232,6 +235,9 @@ int aio_ring_writer_open(struct aio_ring_writer **out, struct aio_ring *ring,
 /* Copies a frame into the ring: 1, or 0 when there was no room (counted). The reader sees
  * it after aio_ring_publish(). */
 int aio_ring_push(struct aio_ring_writer *w, const struct aio_frame *frame);
+/* Whether there is no room for a frame before the reader gives some back: who would rather
+ * wait than drop it asks first, and publishes what it pushed before it waits. */
+int aio_ring_is_full(struct aio_ring_writer *w, const struct aio_frame *frame);
 /* To be called after a batch: shows it to the reader, and wakes it if it sleeps. */
 void aio_ring_publish(struct aio_ring_writer *w);
 /* Publishes, and says that no more frames will come (until the next writer opens). */
@@ -241,6 +247,8 @@ void aio_ring_writer_close(struct aio_ring_writer *w);
 
 struct aio_ring_options {
     uint32_t end;           /* AIO_END once the writer has ended and all was taken */
+    uint32_t captured;      /* times are those of a capture: without AIO_CAP_LIVE */
+    uint32_t settled;       /* stats: dropped_ring counts from aio_ring_settle() on */
     uint64_t retain_budget; /* bytes of the retain pool, 0 = 16 MiB */
 };
 
@@ -322,6 +330,11 @@ int aio_packet_open(struct aio_source **out, const char *name,
 /* Counters of a socket, read by anybody who has both descriptors; and of a source. */
 int aio_packet_socket_stats(int fd, int state_fd, struct aio_packet_stats *out);
 void aio_packet_source_stats(struct aio_source *src, struct aio_packet_stats *out);
+/* A reader is gone. As aio_packet_socket_stats(), but that dropped_kernel, dropped_nic and
+ * cut are what no reader before it was settled with. */
+int aio_packet_socket_settle(int fd, int state_fd, struct aio_packet_stats *out);
+/* The source's own statistics count what was lost since then, not since it was attached. */
+void aio_packet_source_settled(struct aio_source *src);
 
 /* ---- kernel interfaces: AF_XDP ------------------------------------------------------- */
 

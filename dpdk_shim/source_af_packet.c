@@ -281,6 +281,7 @@ static void packet_stats(struct aio_source *src, struct aio_source_stats *out)
     aio_packet_source_stats(src, &all);
     *out = p->base.stats;
     out->dropped_kernel = all.dropped_kernel - p->dropped_before;
+    out->cut = all.cut - p->cut_before;
     if (all.dropped_nic > p->missed_before)
         out->dropped_nic = all.dropped_nic - p->missed_before;
 }

@@ -133,7 +133,7 @@ static int open_tx(struct fan_source *s, const struct aio_dpdk_queue *tx, char *
 }
 
 int aio_dpdk_fan_source(struct aio_source **out, const char *name, unsigned worker,
-                        const struct aio_dpdk_queue *tx, char *message)
+                        const struct aio_dpdk_queue *tx, int captured, char *message)
 {
     const struct rte_memzone *zone;
     struct aio_fan_shared *state = aio_fan_find(name, &zone, message);
@@ -157,7 +157,8 @@ int aio_dpdk_fan_source(struct aio_source **out, const char *name, unsigned work
     s->tally = &state->tallies[worker];
     s->budget = state->size;
     s->pub.ops = &fan_ops;
-    s->pub.caps = AIO_CAP_LIVE | AIO_CAP_RETAIN_FREE | (tx ? AIO_CAP_TRANSMIT : 0);
+    s->pub.caps =
+        AIO_CAP_RETAIN_FREE | (captured ? 0 : AIO_CAP_LIVE) | (tx ? AIO_CAP_TRANSMIT : 0);
     s->pub.time_precision = 1;
     *out = &s->pub;
     return AIO_OK;

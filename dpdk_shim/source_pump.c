@@ -20,7 +20,16 @@
 #define NAP_MS 1
 
 /* What the outer source's stats take from inner's. */
-enum { DROPPED_NIC, DROPPED_KERNEL, DROPPED_RING, QUEUED, INPUT_POS, INPUT_SIZE, N_SEEN };
+enum {
+    DROPPED_NIC,
+    DROPPED_KERNEL,
+    DROPPED_RING,
+    CUT,
+    QUEUED,
+    INPUT_POS,
+    INPUT_SIZE,
+    N_SEEN
+};
 
 struct aio_pump {
     struct aio_source pub;
@@ -54,6 +63,7 @@ static void show_stats(struct aio_pump *pump)
     aio_ring_set64(&pump->seen[DROPPED_NIC], stats.dropped_nic);
     aio_ring_set64(&pump->seen[DROPPED_KERNEL], stats.dropped_kernel);
     aio_ring_set64(&pump->seen[DROPPED_RING], stats.dropped_ring);
+    aio_ring_set64(&pump->seen[CUT], stats.cut);
     aio_ring_set64(&pump->seen[QUEUED], stats.queued);
     aio_ring_set64(&pump->seen[INPUT_POS], stats.input_pos);
     aio_ring_set64(&pump->seen[INPUT_SIZE], stats.input_size);
@@ -190,6 +200,7 @@ static void pump_stats(struct aio_source *src, struct aio_source_stats *out)
     out->dropped_nic = aio_ring_get64(&pump->seen[DROPPED_NIC]);
     out->dropped_kernel = aio_ring_get64(&pump->seen[DROPPED_KERNEL]);
     out->dropped_ring += aio_ring_get64(&pump->seen[DROPPED_RING]);
+    out->cut = aio_ring_get64(&pump->seen[CUT]);
     out->queued += aio_ring_get64(&pump->seen[QUEUED]);
     out->input_pos = aio_ring_get64(&pump->seen[INPUT_POS]);
     out->input_size = aio_ring_get64(&pump->seen[INPUT_SIZE]);

@@ -354,10 +354,12 @@ static bool resume(struct ring_source *rs)
 
 static void reader_start(struct ring_source *rs, const struct aio_ring_options *opt)
 {
-    aio_base_init(&rs->base, &ring_ops, AIO_CAP_LIVE | AIO_CAP_RING,
+    aio_base_init(&rs->base, &ring_ops,
+                  AIO_CAP_RING | (opt && opt->captured ? 0 : AIO_CAP_LIVE),
                   opt ? opt->retain_budget : 0);
     rs->end_when_ended = opt && opt->end;
-    rs->dropped_before = aio_ring_get64(&rs->ring->header->dropped);
+    rs->dropped_before = aio_ring_get64(opt && opt->settled ? &rs->ring->header->settled
+                                                            : &rs->ring->header->dropped);
     rs->bell_due = true; /* rung for the one before us, perhaps */
     atomic_store(&rs->ring->header->asleep, 0);
     abandon(rs);

@@ -275,11 +275,12 @@ cdef class Port:
             raise ConfigError(f"{self.name} has no queue {queue}")
         return dpdk.aio_dpdk_port_taken(self.open_port(), queue)
 
-    def settle(self, uint16_t queue) -> None:
-        """The reader of a queue is gone: the next one's statistics count drops from now on."""
+    def settle(self, uint16_t queue) -> int:
+        """The reader of a queue is gone: its drops, since the one before it was settled with its
+        own. The next one's statistics count from here on."""
         if queue >= self.info().rx_queues:
             raise ConfigError(f"{self.name} has no queue {queue}")
-        dpdk.aio_dpdk_port_settle(self.open_port(), queue)
+        return dpdk.aio_dpdk_port_settle(self.open_port(), queue)
 
 
 cdef Port _adopt(dpdk.aio_dpdk_port *port, str name):
@@ -457,9 +458,9 @@ cdef class Fan:
         """Frames that a worker's ring had no room for so far."""
         return dpdk.aio_dpdk_fan_dropped(self.open_fan(), worker)
 
-    def settle(self, unsigned worker) -> None:
-        """A worker is gone: its successor's statistics count drops from now on."""
-        dpdk.aio_dpdk_fan_settle(self.open_fan(), worker)
+    def settle(self, unsigned worker) -> int:
+        """A worker is gone: its drops, as :meth:`Port.settle`."""
+        return dpdk.aio_dpdk_fan_settle(self.open_fan(), worker)
 
     def recover(self, unsigned worker) -> int:
         """Frees what a dead worker held, their number; what waits for it stays."""
@@ -493,8 +494,12 @@ def attach_fan(name) -> Fan:
     return _adopt_fan(fan, name)
 
 
-def fan_source(name, unsigned worker, *, Port port=None, uint16_t tx_queue=0) -> Source:
-    """A worker's end of the rings; it sends on ``tx_queue`` of ``port``, if that is given."""
+def fan_source(name, unsigned worker, *, Port port=None, uint16_t tx_queue=0,
+               bint captured=False) -> Source:
+    """A worker's end of the rings; it sends on ``tx_queue`` of ``port``, if that is given.
+
+    ``captured``: the frames are those of a capture, by whose stamps time goes; it is not live.
+    """
     cdef char message[dpdk.AIO_DPDK_MESSAGE]
     cdef aio_source *src = NULL
     cdef dpdk.aio_dpdk_queue tx
@@ -503,7 +508,7 @@ def fan_source(name, unsigned worker, *, Port port=None, uint16_t tx_queue=0) ->
         tx.port = port.open_port()
         tx.queue = tx_queue
     _check(dpdk.aio_dpdk_fan_source(&src, text, worker, &tx if port is not None else NULL,
-                                    message), message)
+                                    captured, message), message)
     source = Source.adopt(src, f"{name}/{worker}")
     if port is not None:
         port.opened.append(source)

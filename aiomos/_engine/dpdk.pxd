@@ -95,7 +95,7 @@ cdef extern from "dpdk.h" nogil:
     uint32_t aio_dpdk_port_in_use(aio_dpdk_port *port, uint16_t queue) noexcept
     int aio_dpdk_port_recover(aio_dpdk_port *port, uint16_t queue, char *message) noexcept
     uint64_t aio_dpdk_port_taken(aio_dpdk_port *port, uint16_t queue) noexcept
-    void aio_dpdk_port_settle(aio_dpdk_port *port, uint16_t queue) noexcept
+    uint64_t aio_dpdk_port_settle(aio_dpdk_port *port, uint16_t queue) noexcept
     int aio_dpdk_port_xstats(aio_dpdk_port *port, char (*names)[64], uint64_t *values,
                              unsigned max) noexcept
     unsigned aio_dpdk_port_names(char (*names)[64], unsigned max) noexcept
@@ -118,12 +118,12 @@ cdef extern from "dpdk.h" nogil:
                            const aio_frame *frames, unsigned n) noexcept
     unsigned aio_dpdk_fan_drain(aio_dpdk_fan *fan) noexcept
     unsigned aio_dpdk_fan_waiting(aio_dpdk_fan *fan, unsigned worker) noexcept
-    unsigned aio_dpdk_fan_room(aio_dpdk_fan *fan) noexcept
+    unsigned aio_dpdk_fan_room(aio_dpdk_fan *fan, unsigned worker) noexcept
     void aio_dpdk_fan_drop(aio_dpdk_fan *fan, unsigned worker, unsigned n) noexcept
     uint64_t aio_dpdk_fan_taken(aio_dpdk_fan *fan, unsigned worker) noexcept
     uint64_t aio_dpdk_fan_dropped(aio_dpdk_fan *fan, unsigned worker) noexcept
-    void aio_dpdk_fan_settle(aio_dpdk_fan *fan, unsigned worker) noexcept
+    uint64_t aio_dpdk_fan_settle(aio_dpdk_fan *fan, unsigned worker) noexcept
     int aio_dpdk_fan_recover(aio_dpdk_fan *fan, unsigned worker, char *message) noexcept
     void aio_dpdk_fan_close(aio_dpdk_fan *fan) noexcept
     int aio_dpdk_fan_source(aio_source **out, const char *name, unsigned worker,
-                            const aio_dpdk_queue *tx, char *message) noexcept
+                            const aio_dpdk_queue *tx, bint captured, char *message) noexcept

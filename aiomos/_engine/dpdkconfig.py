@@ -45,6 +45,15 @@ def device_name(device: str) -> str:
     return full_device(device).split(",")[0]
 
 
+def queues_of(device: str) -> int:
+    """Receive queues that its arguments give it, if they do; else one is enough.
+
+    Each capture of net_pcap is a queue of its own: who opened one would read the first alone.
+    """
+    captures = sum(word.startswith(("rx_pcap=", "rx_iface=")) for word in device.split(","))
+    return max(captures, 1) if device.startswith("net_pcap") else 1
+
+
 def full_device(device: str) -> str:
     """The device with its PCI address in full: ``3:00.0`` is none, ``03:00.0`` is.
 

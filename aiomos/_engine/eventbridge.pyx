@@ -45,12 +45,13 @@ cdef class EventBridge:
         """The app's functions, in the place of those there were: kept only by what they do now."""
         cdef Subscription s
         made = []
-        self.app_kinds = 0
+        app_kinds = 0
         for kinds, hooks, function, is_async, expression in rules:
             s = subscription_new(kinds, hooks, function, TO_RUNNER if is_async else TO_FUNCTION)
             s.filter_by(expression)
-            self.app_kinds |= s.kinds
+            app_kinds |= s.kinds
             made.append(s)
+        self.app_kinds = app_kinds
         self.rules = tuple(made)
         self.want()
 

@@ -12,7 +12,7 @@ from aiomos._engine.flowprobe cimport FlowProbe
 cdef enum:
     FILTER_SET_MAX = 64     # one bit each
 
-# How the core asks which handlers want a flow: bit i = filter i of the set.
+# How the core asks which handlers want a flow: a bit for each filter of the set.
 ctypedef uint64_t (*flow_match_fn)(void *ctx, const FlowProbe *probe) noexcept nogil
 
 
@@ -32,7 +32,9 @@ cdef struct FlowTests:
 
 cdef class FilterSet:
     cdef FlowTests _tests
-    cdef readonly list filters          # (protocol, expressions) by bit
+    cdef readonly list filters          # (protocol, expressions), in order
+    cdef readonly list bits             # of each of them
+    cdef list _free                     # bits for those that follow
     cdef readonly list never            # bits of filters that no such flow can pass
     cdef list _owners                   # the Filters whose code the tests borrow
 
@@ -40,5 +42,5 @@ cdef class FilterSet:
     # For the core: fn(ctx, probe). ctx lives as long as this object.
     cdef flow_match_fn fn(self) noexcept nogil
     cdef void *ctx(self) noexcept nogil
-    cdef int _add_tests(self, list made) except -1
-    cdef void _want(self, str protocol, bint judged)
+    cdef int _add_tests(self, list made, uint64_t bit) except -1
+    cdef void _want(self, str protocol, uint64_t bit, bint judged)

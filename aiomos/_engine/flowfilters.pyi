@@ -1,13 +1,13 @@
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Literal
 
 class FilterSet:
     filters: list[tuple[str, tuple[str, ...]]]
+    bits: list[int]
     never: list[int]
-    def __init__(self) -> None: ...
+    def __init__(self, bits: Iterable[int] = ...) -> None: ...
     def __len__(self) -> int: ...
     def add(self, protocol: Literal["tcp", "udp"], *expressions: str | None) -> int: ...
-    def retire(self) -> None: ...
     def matches(
         self,
         protocol: int,

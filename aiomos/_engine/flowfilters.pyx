@@ -106,10 +106,15 @@ cdef uint64_t _flow_tests(void *ctx, const FlowProbe *probe) noexcept nogil:
 
 
 cdef class FilterSet:
-    """Flow filters that are judged together; the answer has a bit for each."""
+    """Flow filters that are judged together; the answer has a bit for each.
 
-    def __cinit__(self):
+    ``bits``: those that the filters get, in order, instead of 0, 1, 2 and so on.
+    """
+
+    def __cinit__(self, bits=range(FILTER_SET_MAX)):
+        self._free = list(bits)
         self.filters = []
+        self.bits = []
         self.never = []
         self._owners = []
 
@@ -127,22 +132,20 @@ cdef class FilterSet:
         """
         if protocol not in ("tcp", "udp"):
             raise ValueError(f"a flow filter is for 'tcp' or 'udp', not {protocol!r}")
-        if len(self.filters) == FILTER_SET_MAX:
+        if not self._free:
             raise ConfigError(f"more than {FILTER_SET_MAX} flow filters in one app")
+        bit = self._free[0]
         texts = tuple([text for text in map(filter_text, expressions) if text is not None])
         made = [Filter(text) for text in texts]
         if not all([_check_flow(one)[protocol] for one in made]):
-            self.never.append(len(self.filters))
-        self._add_tests(made)
-        self._want(protocol, bool(made))
+            self.never.append(bit)
+        self._add_tests(made, <uint64_t>1 << <int>bit)
+        self._want(protocol, <uint64_t>1 << <int>bit, bool(made))
         self.filters.append((protocol, texts))
-        return len(self.filters) - 1
+        self.bits.append(self._free.pop(0))
+        return bit
 
-    def retire(self):
-        """No new flow passes the filters so far; those that passed one keep its bit."""
-        self._tests.tcp = self._tests.udp = self._tests.judged = 0
-
-    cdef int _add_tests(self, list made) except -1:
+    cdef int _add_tests(self, list made, uint64_t bit) except -1:
         cdef size_t size = (self._tests.n + len(made) + 1) * sizeof(FlowTest)
         cdef FlowTest *grown = <FlowTest *>realloc(self._tests.tests, size)
         cdef Filter one
@@ -151,13 +154,11 @@ cdef class FilterSet:
         self._tests.tests = grown
         self._owners += made
         for one in made:
-            grown[self._tests.n] = [&one.code, <uint64_t>1 << <int>len(self.filters),
-                                    uses_vlan(one.expression)]
+            grown[self._tests.n] = [&one.code, bit, uses_vlan(one.expression)]
             self._tests.n += 1
         return 0
 
-    cdef void _want(self, str protocol, bint judged):
-        cdef uint64_t bit = <uint64_t>1 << <int>len(self.filters)
+    cdef void _want(self, str protocol, uint64_t bit, bint judged):
         if protocol == "tcp":
             self._tests.tcp |= bit
         else:

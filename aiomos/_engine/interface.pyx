@@ -144,19 +144,22 @@ def open_interface(str name, *, uint64_t ring_bytes=0, uint32_t snap_len=0, dire
     return _adopt(src, name)
 
 
-def attach_interface(int fd, int state_fd, *, str name="",
-                     uint64_t retain_budget=0) -> InterfaceSource:
+def attach_interface(int fd, int state_fd, *, str name="", uint64_t retain_budget=0,
+                     bint settled=False) -> InterfaceSource:
     """A worker's reader of one socket of a group.
 
     The descriptors are the worker's own (inherited, or duplicates); the source takes them
     over and closes them with itself. What the reader before it had and did not give back is
-    counted in ``recovered``. Raises SourceError, ConfigError.
+    counted in ``recovered``. ``settled``: its statistics count what was lost since
+    :meth:`InterfaceGroup.settle`, not since now. Raises SourceError, ConfigError.
     """
     cdef aio_source *src = NULL
     cdef char message[256]
     cdef int r = shim.aio_packet_attach(&src, fd, state_fd, retain_budget, message)
     if r < 0:
         raise _error(r, 0, message)
+    if settled:
+        shim.aio_packet_source_settled(src)
     return _adopt(src, name or f"packet socket {fd}")
 
 
@@ -283,6 +286,16 @@ cdef class InterfaceGroup:
     def filenos(self, unsigned index) -> tuple[int, int]:
         """The two descriptors of a socket, to be passed to its worker; they stay the group's."""
         return self.sockets[index]
+
+    def settle(self, unsigned index) -> InterfaceStats:
+        """The reader of a socket is gone: its counters, of which ``dropped_kernel``,
+        ``dropped_nic`` and ``cut`` count from the last time that this was called."""
+        cdef aio_packet_stats stats
+        cdef int fd, state_fd
+        fd, state_fd = self.sockets[index]
+        if shim.aio_packet_socket_settle(fd, state_fd, &stats) < 0:
+            raise SourceError(f"{self.name}: {os.strerror(c_errno.errno)}")
+        return _stats(&stats)
 
     def stats(self) -> list[InterfaceStats]:
         """Counters of each socket."""

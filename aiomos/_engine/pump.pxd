@@ -13,11 +13,12 @@ from aiomos._engine.core cimport Core
 from aiomos._engine.eventbridge cimport EventBridge
 from aiomos._engine.faults cimport Faults
 from aiomos._engine.feed cimport Feed
-from aiomos._engine.flowfilters cimport FilterSet
 from aiomos._engine.filters cimport FrameFilter
 from aiomos._engine.flow cimport Flow
 from aiomos._engine.overlimit cimport OverLimit
 from aiomos._engine.packethooks cimport PacketHooks
+from aiomos._engine.ledger cimport Ledger
+from aiomos._engine.roster cimport Roster
 from aiomos._engine.source cimport Source, Writer
 from aiomos._engine.state cimport Record
 from aiomos._engine.taskqueue cimport TaskQueue
@@ -40,8 +41,8 @@ cdef class Pump:
     cdef Faults faults                  # what the app's functions raised
     cdef PacketHooks packets            # functions of @app.packet
     cdef EventBridge events             # functions of @app.on, and what flows subscribe to
-    cdef list handlers                  # Handler by bit of the mask
-    cdef FilterSet filters
+    cdef readonly Roster roster         # whose bit of the mask is whose
+    cdef list handlers                  # its list: Handler by bit
     cdef object flow_class
     cdef object endpoint_class
     cdef object spawn                   # makes a task other than a flow task; None: flow tasks
@@ -54,6 +55,8 @@ cdef class Pump:
     cdef Py_ssize_t cancelled           # entries of it that were, about
     cdef int64_t due_ns                 # no frame of this burst is at or after it
     cdef bint closed                    # open flows were closed
+    cdef public Ledger ledger           # for a supervisor; None: there is none
+    cdef public bint finishing          # the source is over where it has nothing
     cdef readonly uint64_t budget_spent # turns in which the step budget ran out
     cdef readonly uint64_t flow_endings # handlers that ended with the exception of their flow's end
     cdef Py_ssize_t budget
@@ -62,6 +65,7 @@ cdef class Pump:
     cdef int take_frames(self) except -1
     cdef int idle_to(self, int64_t due_ns) except -1
     cdef int settle(self) except -1
+    cdef void keep_ledger(self) noexcept
     cdef int consume_records(self) except -1
     cdef int consume(self, Record *r) except -1
     cdef int start_handlers(self, Record *r) except -1

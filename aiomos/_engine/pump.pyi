@@ -8,6 +8,8 @@ from aiomos._engine.core import Core
 from aiomos._engine.filters import FrameFilter
 from aiomos._engine.flowfilters import FilterSet
 from aiomos._engine.handler import Handler
+from aiomos._engine.ledger import Ledger
+from aiomos._engine.roster import Roster
 from aiomos._engine.source import Source, Writer
 from aiomos._engine.taskqueue import TaskQueue
 
@@ -19,11 +21,14 @@ class Cycle(enum.IntEnum):
 
 class Pump:
     core: Core
+    roster: Roster
     queue: TaskQueue
     source: Source
     received: int
     filtered: int
     unprocessed: int
+    ledger: Ledger | None
+    finishing: bool
     budget_spent: int
     handler_errors: int
     flow_endings: int
@@ -53,6 +58,7 @@ class Pump:
     def replace(
         self,
         handlers: Iterable[Handler],
+        filters: FilterSet,
         *,
         packet_handlers: Iterable[tuple[FrameFilter | None, Callable[..., Any], bool, type]] = (),
         event_rules: Iterable[tuple[int, int, Callable[..., Any], bool, str | None]] = (),

@@ -12,8 +12,7 @@ from aiomos._engine.eventmake cimport EventMaker
 from aiomos._engine.flow cimport FLOW_CLOSED, FLOW_END_TOLD, FLOW_EVENTS
 from aiomos._engine.intrinsics cimport ctz64, unlikely
 from aiomos._engine.life cimport flow_unviewed
-from aiomos._engine.limits cimport CLIENT, CLOSE_CAPTURE_END, SERVER
-from aiomos._engine.probe cimport match_flow
+from aiomos._engine.limits cimport CLOSE_CAPTURE_END
 from aiomos._engine.shim cimport AIO_BURST_MAX
 from aiomos._engine.state cimport (RECORD_CLOSE, RECORD_DATAGRAM, RECORD_FLIP, RECORD_SIDE,
                                    RECORD_START, CoreState, records_full)
@@ -35,12 +34,12 @@ cdef enum:
 cdef class Pump:
     """Moves frames from a source through the engine, and steps what became runnable.
 
-    ``handlers`` are Handler objects by bit, ``filters`` the FilterSet that gives those bits.
+    ``handlers`` are Handler objects, ``filters`` the FilterSet with a filter for each, in order.
     ``spawn(coroutine, flow)`` makes ordinary tasks instead of flow tasks (--tasks asyncio).
     """
 
     def __init__(self, Core core not None, Source source not None, TaskQueue queue not None, *,
-                 handlers, FilterSet filters, flow_class, endpoint_class,
+                 handlers, filters, flow_class, endpoint_class,
                  FrameFilter frame_filter=None, Writer writer=None, spawn=None,
                  on_failure=None, packet_handlers=(), packet_class=None, event_rules=(),
                  event_words, burst=AIO_BURST_MAX, stop_after=0, budget=None):
@@ -48,8 +47,8 @@ cdef class Pump:
         self.source = source
         self.queue = queue
         self.loop = queue.loop
-        self.handlers = list(handlers)
-        self.filters = filters
+        self.roster = Roster(core)
+        self.handlers = self.roster.by_bit
         self.flow_class = flow_class
         self.endpoint_class = endpoint_class
         self.spawn = spawn
@@ -68,37 +67,13 @@ cdef class Pump:
         self.on_call = None
         self.due_ns = INT64_MAX
         self.budget = NO_BUDGET if budget is None else budget
-        self.wire_core()
+        self.roster.take(handlers, filters)
 
-    def replace(self, handlers, *, packet_handlers=(), event_rules=()):
-        """New flows are for these handlers, whose filters are in the set by now: the next bits.
-
-        Flows that earlier ones wanted stay theirs, also those that have not begun.
-        """
-        first = len(self.handlers)
-        self.handlers += handlers
+    def replace(self, handlers, filters, *, packet_handlers=(), event_rules=()):
+        """New flows are for these handlers; open ones stay those of the earlier (Roster.take)."""
+        self.events.take_rules(event_rules)     # first: it may raise
         self.packets.take_rules(packet_handlers)
-        self.events.take_rules(event_rules)
-        self.wire_core(first)
-
-    def wire_core(self, first=0):
-        """Tells the core who is interested in what, from this handler on."""
-        cdef Handler handler
-        cdef uint64_t bit
-        cdef int i
-        cs = self.core.state
-        for i, handler in enumerate(self.handlers[first:], first):
-            bit = <uint64_t>1 << i
-            cs.start_masks[handler.start] |= bit
-            if handler.sides & 1:
-                cs.sides_masks[CLIENT] |= bit
-            if handler.sides & 2:
-                cs.sides_masks[SERVER] |= bit
-            self.core.ask(i, handler.policy, handler.by_prefix)
-        if self.handlers:
-            cs.match_context = <void *>self.filters
-            cs.match = match_flow
-        self.core.keep = self.filters
+        self.roster.take(handlers, filters)
 
     def detach(self):
         """Takes the hooks out of the core: nothing calls back after this."""
@@ -116,6 +91,8 @@ cdef class Pump:
             if self.over_limit.sides:
                 self.over_limit.judge_all()
             if not self.feed.fill():
+                self.feed.ended |= self.finishing
+                self.keep_ledger()
                 return CYCLE_END if self.feed.ended else CYCLE_EMPTY
             if self.feed.time_of_head() >= due_ns:
                 self.idle_to(due_ns)
@@ -132,12 +109,17 @@ cdef class Pump:
         """After frames or timers: records to views, frames back, tasks stepped."""
         self.consume_records()
         self.feed.release()
+        self.keep_ledger()                  # before any handler can be what kills
         if self.packets.fresh:
             self.packets.start_tasks()
         self.faults.leave()
         if self.queue.runnable() and self.queue.run(self.budget) >= self.budget:
             self.budget_spent += 1
         return 0
+
+    cdef void keep_ledger(self) noexcept:
+        if self.ledger is not None:
+            self.ledger.note(self.core.state, self.feed.filtered, self.faults.errors)
 
     cdef int take_frames(self) except -1:
         """Up to the end of the batch, the due time, a full reader or a full record buffer.

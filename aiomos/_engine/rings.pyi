@@ -35,6 +35,7 @@ class Ring:
     @property
     def bell(self) -> int: ...
     def stats(self) -> RingStats: ...
+    def settle(self) -> int: ...
 
 class RingWriter:
     def __init__(self, ring: Ring) -> None: ...
@@ -65,7 +66,13 @@ class RingWriter:
     def close(self) -> None: ...
 
 def ring_source(
-    ring: Ring, *, end: bool = False, retain_budget: int = 0, name: str = "ring"
+    ring: Ring,
+    *,
+    end: bool = False,
+    captured: bool = False,
+    settled: bool = False,
+    retain_budget: int = 0,
+    name: str = "ring",
 ) -> Source: ...
 def join_sources(
     sources: Iterable[Source], *, ports: Iterable[int] | None = None, name: str | None = None

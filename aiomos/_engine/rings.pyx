@@ -130,6 +130,10 @@ cdef class Ring:
         return RingStats(s.size, s.used, s.pushed, s.pushed_bytes, s.dropped, s.dropped_bytes,
                          s.taken, s.released, s.abandoned, bool(s.ended))
 
+    def settle(self) -> int:
+        """A reader is gone: frames dropped since the one before it was settled with its own."""
+        return shim.aio_ring_settle(self.open_ring())
+
 
 cdef class RingWriter:
     """The writing end of a ring; it goes on where a writer before it stopped.
@@ -225,18 +229,23 @@ cdef class RingWriter:
 
 # ---- sources -----------------------------------------------------------------------------
 
-def ring_source(Ring ring, *, bint end=False, uint64_t retain_budget=0, name="ring") -> Source:
+def ring_source(Ring ring, *, bint end=False, bint captured=False, bint settled=False,
+                uint64_t retain_budget=0, name="ring") -> Source:
     """The reading end of a ring. What a reader before it took and did not give back is
     skipped, and counted as abandoned.
 
     ``end``: the source ends once the writer has ended and all was taken; else it waits for
-    the next writer. Raises SourceError when this ``Ring`` has an open source, or is
+    the next writer. ``captured``: the frames are those of a capture, by whose stamps time goes;
+    the source is not live. ``settled``: statistics count drops from :meth:`Ring.settle` on, not
+    from here on. Raises SourceError when this ``Ring`` has an open source, or is
     damaged.
     """
     cdef char message[256]
     cdef shim.aio_ring_options options
     cdef aio_source *src = NULL
     options.end = end
+    options.captured = captured
+    options.settled = settled
     options.retain_budget = retain_budget
     if shim.aio_ring_source_open(&src, ring.open_ring(), &options, message) < 0:
         raise _error(message)

@@ -74,6 +74,7 @@ cdef extern from "shim.h" nogil:
         uint64_t dropped_kernel
         uint64_t dropped_ring
         uint64_t dropped_pool
+        uint64_t cut
         uint64_t transmitted
         uint64_t outstanding
         uint64_t queued
@@ -143,15 +144,19 @@ cdef extern from "shim.h" nogil:
     int aio_ring_fd(const aio_ring *ring) noexcept
     int aio_ring_bell(const aio_ring *ring) noexcept
     void aio_ring_get_stats(const aio_ring *ring, aio_ring_stats *out) noexcept
+    uint64_t aio_ring_settle(aio_ring *ring) noexcept
 
     int aio_ring_writer_open(aio_ring_writer **out, aio_ring *ring, char *message) noexcept
     int aio_ring_push(aio_ring_writer *w, const aio_frame *frame) noexcept
+    int aio_ring_is_full(aio_ring_writer *w, const aio_frame *frame) noexcept
     void aio_ring_publish(aio_ring_writer *w) noexcept
     void aio_ring_end(aio_ring_writer *w) noexcept
     void aio_ring_writer_close(aio_ring_writer *w) noexcept
 
     struct aio_ring_options:
         uint32_t end
+        uint32_t captured
+        uint32_t settled
         uint64_t retain_budget
 
     int aio_ring_source_open(aio_source **out, aio_ring *ring, const aio_ring_options *opt,
@@ -194,6 +199,8 @@ cdef extern from "shim.h" nogil:
                         uint64_t retain_budget, char *message) noexcept
     int aio_packet_socket_stats(int fd, int state_fd, aio_packet_stats *out) noexcept
     void aio_packet_source_stats(aio_source *src, aio_packet_stats *out) noexcept
+    int aio_packet_socket_settle(int fd, int state_fd, aio_packet_stats *out) noexcept
+    void aio_packet_source_settled(aio_source *src) noexcept
 
     # ---- kernel interfaces: AF_XDP
     struct aio_xdp_options:

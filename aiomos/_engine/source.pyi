@@ -19,6 +19,7 @@ class SourceStats(NamedTuple):
     dropped_kernel: int
     dropped_ring: int
     dropped_pool: int
+    cut: int
     transmitted: int
     outstanding: int
     queued: int

@@ -46,6 +46,7 @@ class SourceStats(NamedTuple):
     dropped_kernel: int
     dropped_ring: int
     dropped_pool: int
+    cut: int
     transmitted: int
     outstanding: int
     queued: int
@@ -59,6 +60,8 @@ SourceStats.dropped_nic.__doc__ = "Frames lost before the source, by the device.
 SourceStats.dropped_kernel.__doc__ = "Frames lost before the source, by the kernel or capture tool."
 SourceStats.dropped_ring.__doc__ = "Frames lost within: a ring of a pump or distributor was full."
 SourceStats.dropped_pool.__doc__ = "Holds refused: the retain pool's budget was used up."
+SourceStats.cut.__doc__ = (
+    "Frames among those handed out that were longer when they came: no memory for the rest.")
 SourceStats.transmitted.__doc__ = "Frames sent."
 SourceStats.outstanding.__doc__ = "Frames handed out or held, and not given back yet."
 SourceStats.queued.__doc__ = "Frames in such a ring, waiting to be handed out."
@@ -190,7 +193,7 @@ cdef class Source:
             self.src.ops.stats(self.src, &self.last_stats)
         s = self.last_stats
         return SourceStats(s.frames, s.bytes, s.dropped_nic, s.dropped_kernel, s.dropped_ring,
-                           s.dropped_pool, s.transmitted, s.outstanding, s.queued,
+                           s.dropped_pool, s.cut, s.transmitted, s.outstanding, s.queued,
                            s.input_pos, s.input_size)
 
     @property

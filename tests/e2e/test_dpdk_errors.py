@@ -168,8 +168,16 @@ def error_of(scene, **arguments):
         ("net_pcap0,rx_pcap=/nonexistent", {}, "/nonexistent: No such file or directory"),
         ("net_pcap0,rx_pcap=/etc/passwd", {}, "unknown file format"),
         ("net_af_packet0,iface=nosuch", {}, "No such device"),
-        ("net_ring0", {"queues": 17}, "ConfigError: net_ring0 has 16 receive queues, not 17"),
-        ("net_ring0", {"tx_queues": 20}, "ConfigError: net_ring0 has 16 transmit queues, not 20"),
+        (
+            "net_ring0",
+            {"queues": 17},
+            "ConfigError: net_ring0 has 16 receive queues, not 17: ask for fewer",
+        ),
+        (
+            "net_ring0",
+            {"tx_queues": 20},
+            "ConfigError: net_ring0 has 16 transmit queues, not 20: ask for fewer",
+        ),
         ("net_ring0", {"queues": 0}, "ConfigError: queues: 1 to 1024, not 0"),
         ("net_ring0", {"room": 1}, "ConfigError: room: 64 to 65000, not 1"),
         ("net_ring0", {"budget": 10**6}, "SourceError: no memory for 100"),

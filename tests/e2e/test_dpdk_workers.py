@@ -434,6 +434,21 @@ def test_without_hugetlbfs_frames_are_copied_and_it_says_why(space, tmp_path):
         assert "frames are copied by a process of their own: " in run.err
 
 
+def test_more_workers_than_queues_share_by_a_distributor_and_it_says_why(
+    space, tmp_path, short, huge
+):
+    """Where a queue for each worker is tried, as on a NIC: the device has one."""
+    words = ("--dpdk", f"net_pcap0,rx_pcap={short / 'http_demo'}.pcap", "--workers", 2)
+    program = alone_with(huge, (sys.executable, "-c", DIRECT))
+    told, said = replayed(space, tmp_path, program, *words)
+    assert told
+    lines = [
+        line for line in said.splitlines() if "queue" in line or "process of their own" in line
+    ]
+    assert len(lines) == 1
+    assert f"{WITHOUT_COPIES}: net_pcap0 has 1 receive queue, not 2: ask for fewer" in lines[0]
+
+
 def test_arguments_that_other_processes_would_not_see_whole_are_no_trouble(space, tmp_path, huge):
     path = tmp_path / ("long" * 20)
     path.symlink_to(CAPTURES / "http_demo.pcap")

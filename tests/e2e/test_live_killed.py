@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import sys
 import threading
 from pathlib import Path
@@ -217,3 +218,65 @@ def test_app_reloaded_under_load_open_flows_stay_with_their_code(wire, tmp_path,
         total = run.until_settled()
         assert (total.unaccounted, total.dropped, total.handler_errors) == (0, 0, 0)
         assert run.end() == 0
+
+
+# ---- what a dead worker has counted --------------------------------------------------------------
+
+BLOCKS = """
+import os, time
+import aiomos
+
+app = aiomos.App()
+
+@app.udp("port 7001")
+async def datagrams(flow):
+    async for datagram in flow:
+        if datagram.data.startswith(b"block"):
+            print(os.getpid(), flush=True)
+            time.sleep(3600)
+"""
+
+
+def udp_socket(space, address):
+    with space.entered():
+        made = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    made.bind((address, 7001))
+    return made
+
+
+def test_worker_killed_rows_have_all_that_came_though_it_could_not_tell(wire, tmp_path):
+    """It blocks, so that it answers nobody, and the kernel drops what it does not take; more is
+    dropped between its death and its successor's first look."""
+    path = tmp_path / "app.py"
+    path.write_text(BLOCKS)
+    words = ("-B", 64, "--workers", 2)
+    with (
+        udp_socket(wire.server, live.SERVER),  # else there were ICMP errors
+        udp_socket(wire.client, live.CLIENT) as client,
+        live.running(wire.server, tmp_path / "run", path, *words) as run,
+    ):
+
+        def say(word, times=1):
+            for _ in range(times):
+                client.sendto(word, (live.SERVER, 7001))
+
+        base = run.until_settled().received - live.frames_of(wire.server, live.INTERFACE)
+        for _ in range(20):
+            say(b"before", 20)
+            run.until_settled()
+        say(b"block")
+        run.until(lambda: run.lines)
+        victim = int(run.lines[0])
+        say(b"behind" * 150, 3000)
+        os.kill(victim, signal.SIGKILL)
+        say(b"meanwhile" * 100, 3000)
+        run.until(lambda: run.report()["restarts"] == 1)
+        say(b"after")
+        total = run.until_settled()
+        assert total.received == base + live.frames_of(wire.server, live.INTERFACE)
+        assert [worker.unaccounted for worker in run.workers()] == [0, 0]
+        assert total.dropped_kernel > 0
+        assert total.processed > 400
+        assert total.lost <= 64, "more than a burst"
+        assert run.end() == 0
+    assert f"{total.dropped + total.lost} packets dropped" in run.err

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 import sys
 from pathlib import Path
@@ -17,7 +18,7 @@ from aiomos import rss
 from aiomos._distributor import Distributing
 from aiomos._engine.distributor import Distributor
 from aiomos._engine.errors import ConfigError
-from aiomos._engine.rings import Ring, ring_source
+from aiomos._engine.rings import Ring, RingWriter, ring_source
 from aiomos.testing.frames import framed, packets
 
 ENDS = "10.0.0.1", "10.0.0.2"
@@ -32,7 +33,7 @@ class Shared:
         with aiomos.MemorySource(frames) as source:
             distributor = Distributor(source, rings)
             while distributor.turn() >= 0:
-                pass
+                assert not distributor.blocked
             self.distributed = distributor.distributed
             assert source.stats().outstanding == 0
         self.stats = [ring.stats() for ring in rings]
@@ -95,13 +96,107 @@ def test_what_is_no_packet_goes_to_the_first(raw):
     assert [len(given) for given in Shared([raw], 4).given] == [1, 0, 0, 0]
 
 
-def test_ring_that_is_full_loses_frames_and_counts_them():
-    given = [datagram(bytes(1000), (ENDS[0], 5000), (ENDS[1], 53)) for _ in range(500)]
-    shared = Shared(given, 2, size=1 << 16)
-    assert shared.distributed == 500
-    assert sum(stats.pushed + stats.dropped for stats in shared.stats) == 500
-    assert sum(stats.dropped for stats in shared.stats) > 0
-    assert sum(map(len, shared.given)) == sum(stats.pushed for stats in shared.stats)
+# ---- full rings --------------------------------------------------------------------------------
+
+
+def numbered(count, sports=(5000,), size=1000):
+    """Datagrams in turns from these ports, each with its number."""
+    return [
+        datagram(
+            n.to_bytes(4, "big") + bytes(size), (ENDS[0], sports[n % len(sports)]), (ENDS[1], 53)
+        )
+        for n in range(count)
+    ]
+
+
+@contextlib.contextmanager
+def sharing(source, count=2, size=1 << 16):
+    """A distributor and the workers' ends of their rings, which are small."""
+    rings = [Ring.create(size, shared=False) for _ in range(count)]
+    with source, contextlib.ExitStack() as stack:
+        workers = [stack.enter_context(ring_source(ring, captured=True)) for ring in rings]
+        yield Distributor(source, rings), workers, rings
+
+
+def until_blocked(distributor):
+    """Gives what there is room for; False: nothing is left."""
+    while (moved := distributor.turn()) > 0:
+        pass
+    assert moved < 0 or distributor.blocked
+    return moved == 0
+
+
+def read(worker, most=10**9):
+    """What a worker finds now, given back at once."""
+    found = []
+    while len(found) < most and (burst := worker.take(min(64, most - len(found)))):
+        found += [bytes(one.data) for one in burst]
+        for one in burst:
+            one.release()
+    return found
+
+
+@pytest.mark.parametrize("step", [1, 7, 64, 10**9])
+def test_capture_waits_for_room_and_loses_nothing(step):
+    given = numbered(1000, sports=range(5000, 5010))
+    with sharing(aiomos.MemorySource(given)) as (distributor, workers, rings):
+        assert distributor.patient
+        found = [[], []]
+        while until_blocked(distributor):
+            assert distributor.turn() == 0
+            for worker, taken in zip(workers, found, strict=True):
+                taken += read(worker, step)
+        for worker, taken in zip(workers, found, strict=True):
+            taken += read(worker)
+        assert distributor.distributed == 1000
+        assert [ring.stats().dropped for ring in rings] == [0, 0]
+        assert all(taken == sorted(taken, key=given.index) for taken in found)
+        assert sorted(found[0] + found[1]) == sorted(given)
+        assert distributor.source.stats().outstanding == 0
+
+
+def test_frame_larger_than_its_ring_ever_takes_is_waited_for_in_vain_and_so_dropped():
+    given = numbered(2) + numbered(1, size=3000) + numbered(2)
+    with sharing(aiomos.MemorySource(given), 1, size=4096) as (distributor, workers, rings):
+        found = []
+        while until_blocked(distributor):
+            found += read(workers[0])
+        found += read(workers[0])
+        assert [len(one) for one in found] == [len(given[0])] * 4
+        stats = rings[0].stats()
+        assert (stats.dropped, stats.pushed, distributor.distributed) == (1, 4, 5)
+
+
+def test_nobody_waits_for_a_worker_that_is_gone():
+    sports = range(5000, 5010)
+    given = numbered(1000, sports)
+    with sharing(aiomos.MemorySource(given)) as (distributor, workers, rings):
+        assert until_blocked(distributor)
+        distributor.forget(0)
+        found = read(workers[1])
+        while until_blocked(distributor):
+            found += read(workers[1])
+        found += read(workers[1])
+        mine = [p for p in sports if rss.worker_of((ENDS[0], p, ENDS[1], 53), 2) == 1]
+        assert len(found) == len(mine) * 100
+        assert distributor.distributed == 1000
+        assert rings[0].stats().dropped + rings[0].stats().pushed == 1000 - len(found)
+        assert rings[1].stats().dropped == 0
+
+
+def test_live_source_does_not_wait_what_finds_no_room_is_dropped_and_counted():
+    before = Ring.create(1 << 20, shared=False)
+    with RingWriter(before) as writer:
+        for frame_ in numbered(500):
+            assert writer.push(frame_)
+        writer.publish()
+        with sharing(ring_source(before)) as (distributor, workers, rings):
+            while distributor.turn() > 0:
+                assert not distributor.blocked
+            stats = [ring.stats() for ring in rings]
+            assert sum(one.pushed + one.dropped for one in stats) == distributor.distributed == 500
+            assert sum(one.dropped for one in stats) > 0
+            assert sum(len(read(one)) for one in workers) == sum(one.pushed for one in stats)
 
 
 @pytest.mark.parametrize("late", [False, True], ids=["at once", "behind the end"])

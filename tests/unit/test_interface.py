@@ -36,8 +36,11 @@ from cable import (
 )
 from lab.netns import Namespace
 
+import aiomos
 from aiomos._engine.errors import ConfigError, SourceError
 from aiomos._engine.interface import InterfaceSource, open_interface
+from aiomos._engine.rings import pump_source
+from aiomos._metrics import WorkerStats, worker_stats
 
 pytestmark = pytest.mark.skipif(bool(obstacle()), reason=str(obstacle()))
 
@@ -207,6 +210,35 @@ def test_copies_without_room_frames_are_cut_and_counted(lab: Cable) -> None:
     assert len(short) == stats.cut > 0
     assert all(frame.data[12:14] == b"\x08\x00" for frame in short)
     assert stats.dropped_kernel == 0
+
+
+@pytest.mark.parametrize("pumped", [False, True], ids=["", "receive pump"])
+def test_cut_frames_stand_in_summary_and_statistics(lab: Cable, pumped: bool) -> None:
+    lab.offloads(on=True)
+    data = random.Random(2).randbytes(4 << 20)
+
+    async def nothing(flow: aiomos.Flow) -> None:
+        pass
+
+    async def main(tap: InterfaceSource) -> tuple[int, WorkerStats, aiomos.Summary]:
+        engine = aiomos.Engine(pump_source(tap) if pumped else tap)
+        began = asyncio.Event()
+        engine.on_start = began.set
+        serving = asyncio.create_task(engine.serve(nothing))
+        await began.wait()
+        transfer = send_stream(lab, data, 7004)
+        await asyncio.to_thread(transfer.join)
+        while worker_stats(engine).cut == 0:
+            await asyncio.sleep(0.01)
+        engine.stop()
+        summary = await serving
+        return engine.source.stats().cut, worker_stats(engine), summary
+
+    with lab.tap(retain_budget=1 << 16) as tap:
+        cut, stats, summary = asyncio.run(main(tap))
+    assert cut > 0
+    assert (stats.cut, summary.cut, stats.unaccounted) == (cut, cut, 0)
+    assert f"{cut} packets cut short: there was no memory to copy it whole" in str(summary)
 
 
 # ---- holds ---------------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ import contextlib
 import os
 import random
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -297,6 +298,30 @@ def test_ring_full_while_nobody_reads_all_is_accounted_for(lab: Cable, keep: int
     assert stats.recovered == 3 * keep
     assert stats.frames + stats.dropped_kernel == 3 * 330
     assert stats.dropped_kernel > 0
+
+
+def test_what_is_dropped_between_two_readers_is_the_next_ones(lab: Cable) -> None:
+    def overfill(peer: socket.socket) -> None:
+        for i in range(300):
+            peer.send(ethernet(bytes([i % 256]) * 80))
+
+    with group(lab, 1, ring_bytes=1 << 16) as sockets, lab.raw() as peer:
+        told = []
+        for settled in (False, True):
+            fd, state_fd = map(os.dup, sockets.filenos(0))
+            with attach_interface(fd, state_fd, settled=settled) as source:
+                overfill(peer)
+                told.append(source.stats().dropped_kernel)
+                everything(source)
+            if not settled:
+                assert sockets.settle(0).dropped_kernel == told[0] > 0
+                assert sockets.settle(0).dropped_kernel == 0
+                overfill(peer)
+                between = sockets.stats()[0].dropped_kernel - told[0]
+        assert told[1] == sockets.settle(0).dropped_kernel > between > 0
+        (stats,) = sockets.stats()
+    assert stats.dropped_kernel == sum(told)
+    assert stats.frames + stats.dropped_kernel == 900
 
 
 @pytest.mark.parametrize("want", [5, 20])

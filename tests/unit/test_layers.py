@@ -32,8 +32,8 @@ ENGINE_LAYERS: dict[str, str] = {
     "protocol": "state stats life icmp strays shed fragments admit repeats delivery receive urgent"
     " signatures checks closing offers direction handshake tcp udp share flowfilters",
     "core": "core",
-    "bridge": "source rings interface _dpdk handover distributor probe taskface taskqueue task reading deadline packet statsview handler facts endpoint flowview"
-    " faults packethooks overlimit feed eventmake eventqueue eventrun subscription eventbridge pump",
+    "bridge": "source rings interface _dpdk ledger handover distributor probe taskface taskqueue task reading deadline packet statsview handler facts endpoint flowview"
+    " faults packethooks overlimit feed eventmake eventqueue eventrun subscription eventbridge roster pump",
     "test hooks": "_testframes _teststorage _teststreams _testcore _resume _check _fuzzheaders _fuzzframes _fuzz",
 }
 #: What users read.
@@ -44,8 +44,8 @@ PYTHON_LAYERS: dict[str, str] = {
     "protocol readers": "_optional _streaming _httphead _httpbody _httpmessage _httppair http"
     " _tlsfingerprint _tlshello tls dns ssh",
     "declarations": "_rules _app _mount _inflight _replay_loop",
-    "runner": "_collector _reports _stalls _live _generations _drivers _pumprules _runner _ownloop _loader flows",
-    "processes": "_launch _linkwatch _control _metrics _output _reloading _sources _statsocket _statsview _worker _dpdkplace _distributor _dpdkports _ledger _openfiles _workerprocess _supervisor _deployment",
+    "runner": "_collector _reports _stalls _live _generations _drivers _pumprules _runner _ownloop _freshcode _loader flows",
+    "processes": "_launch _linkwatch _control _metrics _remains _output _reloading _sources _statsocket _statsview _worker _dpdkplace _distributor _dpdkports _tallies _openfiles _workerprocess _supervisor _deployment",
     "machine": "_machine_files _netlink _ethtool _machine_cpu _machine_memory _machine_pci"
     " _machine_dpdk _machine_rights _machine_net _machine",
     "judgement": "_findings _doctor_rights _doctor_host _doctor_tap _doctor_xdp _doctor_pci"

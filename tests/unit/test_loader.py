@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 import sys
 
 import pytest
@@ -17,6 +19,8 @@ def _own_modules(monkeypatch, tmp_path):
     """Modules that a test imports are forgotten; the working folder is its own."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.setattr(sys, "meta_path", list(sys.meta_path))
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
     before = set(sys.modules)
     yield
     for name in set(sys.modules) - before:
@@ -96,6 +100,43 @@ def test_app_loaded_again_is_that_of_its_present_sources(tmp_path):
     second = load_again("loaded.py")
     assert second is not first
     assert (old.value, sys.modules["loaded"].value) == (1, "changed")
+
+
+def write_unnoticed(tmp_path, text, name="loaded.py"):
+    """As an edit within the second of the last one: neither size nor time tell of it."""
+    path = tmp_path / name
+    before = path.stat()
+    assert len(text) == before.st_size
+    path.write_text(text)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+@pytest.mark.parametrize("spec", ["loaded.py", "loaded"])
+@pytest.mark.parametrize("edited", ["loaded", "neighbour", "late"])
+def test_edit_that_neither_size_nor_time_tell_of_is_loaded(tmp_path, edited, spec):
+    for name in ("neighbour", "late"):
+        write(tmp_path, "value = 1\n", f"{name}.py")
+    text = "import neighbour\ndef late():\n    import late\n    return late.value\nvalue = 1\n"
+    write(tmp_path, text + ONE)
+    load_app(spec)
+    assert sys.modules["loaded"].late() == 1
+    text = (tmp_path / f"{edited}.py").read_text()
+    write_unnoticed(tmp_path, text.replace("value = 1", "value = 2"), f"{edited}.py")
+    load_again(spec)
+    loaded = sys.modules["loaded"]
+    found = {"loaded": loaded.value, "neighbour": loaded.neighbour.value, "late": loaded.late()}
+    assert found == {name: 2 if name == edited else 1 for name in found}
+
+
+def test_byte_code_left_by_a_reload_is_that_of_the_new_source(tmp_path):
+    """A worker that is started again loads what the others run."""
+    write(tmp_path, "value = 1\n" + ONE)
+    load_app("loaded.py")
+    write_unnoticed(tmp_path, "value = 2\n" + ONE)
+    load_again("loaded.py")
+    told = "import loaded; print(loaded.value)"
+    done = subprocess.run([sys.executable, "-c", told], capture_output=True, text=True)
+    assert done.stdout == "2\n", done.stderr
 
 
 @pytest.mark.parametrize("broken", ["1 +\n", "raise SystemExit(3)\n", "x = 1\n"])

@@ -283,20 +283,68 @@ def test_app_that_cannot_be_served_leaves_all_as_it_was(play, how):
     assert notes.of("old") == ["begins", "1", "1", "ends"]
 
 
-def test_so_many_reloads_that_handlers_have_no_number_left_are_refused(play):
+def test_reloaded_as_often_as_anybody_likes(play):
+    """More often than there are bits for handlers in the mask of a flow."""
     notes = Notes()
 
     async def story(line, engine):
-        for number in range(1, 64):
+        first = line.greeting(b"1\n")
+        await notes.until(("0", "1"))
+        for number in range(1, 150):
             await engine.reload(notes.app(str(number)))
-        with pytest.raises(ConfigError, match="reloaded too often"):
-            await engine.reload(notes.app("one too many"))
-        line.greeting(b"1\n")
-        await notes.until(("63", "1"))
+        line.greeting(b"2\n")
+        await notes.until(("149", "2"))
+        first.c(b"3\n")
+        await notes.until(("0", "3"))
 
-    play(notes.app("0"), story)
+    summary = play(notes.app("0"), story)
+    assert notes.of("0") == ["begins", "1", "3", "ends"]
+    assert notes.of("149") == ["begins", "2", "ends"]
+    assert all(notes.of(str(number)) == ["begins", "ends"] for number in range(1, 149))
+    assert summary.handlers_started == 2
+
+
+def waiting(notes, name, count):
+    """An app with so many handlers, which begin with the first data."""
+    app = notes.app(name, filter="port 81")
+    for number in range(count):
+
+        @app.tcp("port 80", start="data")
+        async def notes_data(flow, number=number):
+            notes.append((name, number))
+
+    return app
+
+
+def test_handlers_that_flows_have_yet_to_begin_with_keep_their_place(play):
+    notes = Notes()
+
+    async def story(line, engine):
+        talk = line.greeting()
+        await until(lambda: engine.core.usage()["flows"])
+        await engine.reload(waiting(notes, "new", 22))
+        later = line.greeting()
+        await until(lambda: engine.core.usage()["flows"] == 2)
+        with pytest.raises(ConfigError) as caught:
+            await engine.reload(waiting(notes, "one too many", 2))
+        said = "3 handlers are too many now: open flows have yet to begin with 62 of older code"
+        assert str(caught.value).startswith(said)
+        assert "\n" not in str(caught.value)
+        for one in (talk, later):
+            one.c(b"1\n")
+        await notes.until(("old", 39), ("new", 21))
+        await engine.reload(waiting(notes, "newest", 63))
+        last = line.greeting()  # which waits with bits that were others'
+        await until(lambda: engine.core.usage()["flows"] == 3)
+        await notes.until(("old", "ends"), ("new", "ends"))
+        last.c(b"2\n")
+        await notes.until(("newest", 62))
+
+    play(waiting(notes, "old", 40), story)
+    assert notes.of("old") == ["begins", *range(40), "ends"]
+    assert notes.of("new") == ["begins", *range(22), "ends"]
     assert notes.of("one too many") == ["begins", "ends"]
-    assert all(notes.of(str(number))[-1] == "ends" for number in range(64))
+    assert notes.of("newest") == ["begins", *range(63), "ends"]
 
 
 def test_who_asked_has_given_up_and_the_run_goes_on(play):

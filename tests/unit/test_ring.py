@@ -469,7 +469,7 @@ def test_ring_cannot_be_cut_short() -> None:
     ("offset", "data", "message"),
     [
         (0, b"nonsense", "magic"),
-        (8, b"\x63\0\0\0", "version 99, this is version 1: start all processes"),
+        (8, b"\x63\0\0\0", "version 99, this is version 2: start all processes"),
         (16, b"\0\0\x10\0", "header is damaged"),
     ],
 )
