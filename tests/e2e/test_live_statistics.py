@@ -16,7 +16,7 @@ import pytest
 sys.path += [str(Path(__file__).parent), str(Path(__file__).parents[1])]
 import live
 from craft import UDP, frame, udp
-from test_dpdk_workers import DATAGRAMS, FLOWS, OURS, THEIRS, Tap, app_of, datagram, rows_of
+from test_dpdk_workers import BURST, DATAGRAMS, FLOWS, OURS, THEIRS, Tap, app_of, datagram, rows_of
 from test_live_trouble import spare
 
 from aiomos.rss import worker_of
@@ -24,7 +24,6 @@ from aiomos.rss import worker_of
 #: Two workers behind a distributor; by a packet socket, and by AF_XDP. Or each with a socket.
 PACKET, XDP, FANOUT = ("--key", "tunnel"), ("--exclusive",), ()
 KILLS = 3
-BURST = 64
 #: What only grows in a row, whoever is killed.
 GROWING = ("received", "dropped_nic", "dropped_kernel", "dropped_ring", "filtered")
 GROWING += ("processed", "handed_over", "lost")
