@@ -74,6 +74,8 @@ class Distributing:
             self._handle = self.loop.call_later(IDLE_POLL, self._look)
 
     def _heard(self, message: Message) -> None:
+        if self.over.is_set():
+            return  # "stop" may come before "go", and the source is closed soon
         if message["kind"] == "stop":
             self.over.set()
         elif message["kind"] == "go":

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import socket
 import sys
 from pathlib import Path
 
@@ -12,6 +14,7 @@ from craft import ACK, ICMP, IP4, TCP, UDP, datagram, ethernet, frame, ipv4, tcp
 
 import aiomos
 from aiomos import rss
+from aiomos._distributor import Distributing
 from aiomos._engine.distributor import Distributor
 from aiomos._engine.errors import ConfigError
 from aiomos._engine.rings import Ring, ring_source
@@ -99,6 +102,32 @@ def test_ring_that_is_full_loses_frames_and_counts_them():
     assert sum(stats.pushed + stats.dropped for stats in shared.stats) == 500
     assert sum(stats.dropped for stats in shared.stats) > 0
     assert sum(map(len, shared.given)) == sum(stats.pushed for stats in shared.stats)
+
+
+@pytest.mark.parametrize("late", [False, True], ids=["at once", "behind the end"])
+def test_distributor_told_to_go_behind_the_stop_leaves_its_source_alone(late):
+    """A process that is stopped while it begins hears both: it may have closed everything."""
+    failures = []
+
+    async def main():
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(lambda loop, context: failures.append(context))
+        ours, theirs = socket.socketpair()
+        with ours, aiomos.MemorySource([raw for raw, _ in flows(3)]) as source:
+            moving = Distributor(source, [Ring.create(1 << 20, shared=False)])
+            distributing = Distributing(moving, theirs, 1)
+            ours.send(b'{"kind": "stop"}\n' + (b"" if late else b'{"kind": "go"}\n'))
+            assert await distributing.run() == 0
+            source.close()
+            if late:
+                ours.send(b'{"kind": "go"}\n')
+            for _ in range(3):
+                await asyncio.sleep(0)
+            distributing.channel.close()
+        return moving.distributed
+
+    assert asyncio.run(main()) == 0
+    assert failures == []
 
 
 @pytest.mark.parametrize("count", [0, 129])
