@@ -4,6 +4,7 @@
 #include <rte_eal.h>
 #include <rte_errno.h>
 #include <rte_version.h>
+#include <rte_service_component.h>
 
 #include <errno.h>
 #include <pthread.h>
@@ -171,6 +172,8 @@ static const char *remedy(const struct aio_dpdk_config *config, int error)
                : "see the reason that DPDK gives";
 }
 
+/* Service cores, which nobody here uses, take some 50 KiB of the shared heap for each process,
+ * and whoever is killed does not give them back: a secondary has none. */
 static int start(struct args *args, const struct aio_dpdk_config *config, char *message)
 {
     int saved, result, error;
@@ -188,6 +191,8 @@ static int start(struct args *args, const struct aio_dpdk_config *config, char *
     if (!aio_marks_register())
         return aio_dpdk_fail_log(message, AIO_ENOMEM,
                                  "DPDK has no field left in its mbufs");
+    if (config->secondary)
+        rte_service_finalize();
     return AIO_OK;
 }
 

@@ -42,17 +42,15 @@ def wire():
 
 
 @contextlib.contextmanager
-def tapped(wire, tmp_path, text, *args):
+def tapped(wire, tmp_path, text, *args, program=live.AIOMOS):
     """Two workers on one end of a cable, and what sends into the other."""
     app = app_of(tmp_path, text)
-    with (
-        spare(wire.server) as cable,
-        live.running(
-            wire.server, tmp_path / "run", app, "--workers", 2, *args, interface=cable
-        ) as run,
-    ):
-        with contextlib.closing(Tap(wire.server, "k1")) as tap:
-            yield run, tap
+    with spare(wire.server) as cable:
+        words = (app, "-i", cable, "--workers", 2, *args)
+        with live.started(wire.server, tmp_path / "run", *words, program=program) as run:
+            run.until_ready(cable)
+            with contextlib.closing(Tap(wire.server, "k1")) as tap:
+                yield run, tap
 
 
 class Traffic(threading.Thread):
