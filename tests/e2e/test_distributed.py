@@ -17,6 +17,20 @@ from test_workers import CAPTURES, WHOLE, ended
 
 pytestmark = needs_dpdk
 
+#: Dies once, of a datagram in the middle of the capture.
+KILLS = """
+import os, signal
+from pathlib import Path
+import aiomos
+
+app = aiomos.App()
+
+@app.packet("udp")
+def dies(packet):
+    if b"10000" in bytes(packet) and not Path({marker!r}).exists():
+        Path({marker!r}).touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+"""
 TWO = ("--workers", 2, "--huge", "no")
 #: The same program with rings of a few frames from the distributor to the workers.
 SMALL_RINGS = (
@@ -95,6 +109,17 @@ def test_distributor_that_waits_for_a_worker_answers_and_ends(start, tmp_path):
     run.send(signal.SIGINT)  # the worker does not listen
     run.process.wait(live.PATIENCE)
     assert "Traceback" not in run.err
+
+
+def test_worker_killed_the_capture_waits_for_its_successor(start, tmp_path):
+    device = long_capture(tmp_path / "long.pcap", 20_000)
+    kills = KILLS.format(marker=str(tmp_path / "killed"))
+    run = start("--dpdk", device, *TWO, program=SMALL_RINGS, text=kills)
+    assert ended(run) == 0, run
+    assert "was killed by SIGKILL; another one in 0.1 s" in run.err
+    processed, dropped = (int(line.split()[0]) for line in told(run)[1:3])
+    assert processed + dropped == 20_000
+    assert dropped <= 64, "more than the burst that it died with"
 
 
 def test_device_of_several_captures_is_read_whole(start):
