@@ -20,7 +20,7 @@ from aiomos._rules import EveryRule
 log = logging.getLogger("aiomos")
 
 IDLE_POLL = 0.002  # seconds between looks at a live source that has no descriptor
-MOST_BURSTS = 8  # of a live source in a row, where no handler had anything to do
+MOST_BURSTS = 16  # of a live source in a row, where no handler had anything to do
 LINGER_POLL = 0.01  # seconds between looks whether handlers have ended
 HEARTBEAT = 0.25  # seconds that engine time may stay behind while handlers wait and nothing comes
 

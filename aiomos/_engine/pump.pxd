@@ -62,6 +62,9 @@ cdef class Pump:
     cdef Py_ssize_t budget
 
     cdef int cycle(self, int64_t due_ns) except -1
+    cdef int turn_before(self, int64_t limit_ns) except -1
+    cdef int64_t next_call_ns(self) except? -1
+    cdef int64_t earliest(self, object limit_ns) except? -1
     cdef int take_frames(self) except -1
     cdef int idle_to(self, int64_t due_ns) except -1
     cdef int settle(self) except -1

@@ -323,17 +323,18 @@ cdef class Pump:
             heapq.heapify(self.timers)
             self.cancelled = 0
 
-    def next_call_ns(self):
-        """When the earliest call is due; None: there is none."""
+    cdef int64_t next_call_ns(self) except? -1:
+        """When the earliest call is due; INT64_MAX: there is none."""
         while self.timers and self.timers[0][2] is None:
             heapq.heappop(self.timers)
-        return self.timers[0][0] if self.timers else None
+        return self.timers[0][0] if self.timers else INT64_MAX
 
     cdef int fire_timers(self) except -1:
         """Calls that are due, in order of (due time, creation)."""
+        cdef int64_t due
         while True:
             due = self.next_call_ns()
-            if due is None or due > self.core.state.now:
+            if due == INT64_MAX or due > self.core.state.now:
                 return 0
             heapq.heappop(self.timers)[2]()
             self.settle()
@@ -399,8 +400,8 @@ cdef class Pump:
 
         False: none is due by then (None: at any time).
         """
-        due = self.next_call_ns()
-        if due is None or limit_ns is not None and due > limit_ns:
+        cdef int64_t due = self.next_call_ns()
+        if due == INT64_MAX or limit_ns is not None and due > limit_ns:
             return False
         self.set_now(due)
         self.queue.pumping = True
@@ -410,18 +411,19 @@ cdef class Pump:
             self.queue.pumping = False
         return True
 
-    def earliest(self, limit_ns):
-        """The earlier of the loop's next timer and the pump's own."""
-        own = self.next_call_ns()
-        if limit_ns is None:
-            return INT64_MAX if own is None else own
-        return limit_ns if own is None else min(own, limit_ns)
+    cdef int64_t earliest(self, object limit_ns) except? -1:
+        """The earlier of the loop's next timer (None: it has none) and the pump's own."""
+        cdef int64_t own = self.next_call_ns()
+        return own if limit_ns is None else min(own, <int64_t>limit_ns)
 
     # ---- any other loop ------------------------------------------------------------------
 
     def turn(self, limit_ns=None):
         """One cycle, of frames before limit_ns, for a loop that is not ours; its CYCLE_*."""
-        cdef int result = self.cycle(self.earliest(limit_ns))
+        return self.turn_before(self.earliest(limit_ns))
+
+    cdef int turn_before(self, int64_t limit_ns) except -1:
+        cdef int result = self.cycle(limit_ns)
         if result == CYCLE_END and self.at_end():
             return CYCLE_WORKED
         if result == CYCLE_EMPTY and self.queue.runnable():     # steps beyond the budget
@@ -438,7 +440,7 @@ cdef class Pump:
         cdef int result
         while True:
             steps = self.queue.steps + 1        # the cycle's own
-            result = self.turn()
+            result = self.turn_before(self.next_call_ns())
             most -= 1
             if result != CYCLE_WORKED or most <= 0:
                 return result
