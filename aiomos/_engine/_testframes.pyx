@@ -5,7 +5,7 @@ blocks of exactly their size, so that valgrind and sanitizers see every byte rea
 """
 cimport cython
 from cpython.bytes cimport PyBytes_AsString, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
-from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy, memset
 
@@ -13,6 +13,7 @@ from itertools import pairwise
 
 from aiomos._engine import names
 from aiomos._engine.options import check_options
+from aiomos._engine.checksum cimport sum_bytes, sum_fold, sum_portable
 from aiomos._engine.flowkey cimport KeySeed, flow_key
 from aiomos._engine.flowscope cimport SCOPE_TUNNEL, SCOPE_VLAN, flow_scope
 from aiomos._engine.limits cimport PROTO_TCP
@@ -139,6 +140,12 @@ cdef tuple tunnel_told(const Tunnel *t):
         ends = [PyBytes_FromStringAndSize(<const char *>t.ip + at + i * size, size)
                 for i in range(2)]
     return names.DECODERS[t.kind], t.id if t.has_id else None, *ends
+
+
+def fold_sum(const uint8_t[::1] data not None, portable=False):
+    """The sum of some bytes as 16 bits; portable: as on a machine without AVX2, in blocks of 32."""
+    cdef uint64_t n = <uint64_t>len(data)
+    return sum_fold(sum_portable(&data[0], n) if portable else sum_bytes(&data[0], n, 0))
 
 
 def parse_options(bytes data):

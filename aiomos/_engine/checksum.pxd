@@ -138,6 +138,8 @@ cdef extern from *:
     """
     # Adds n bytes, the last of an odd number padded with a zero.
     uint64_t sum_bytes "aio_sum"(const uint8_t *p, uint64_t n, uint64_t sum) noexcept nogil
+    # The same of n bytes, 32 or a multiple of it and 64 KiB at the most, without AVX2.
+    uint64_t sum_portable "aio_sum_lanes"(const uint8_t *p, uint64_t n) noexcept nogil
     uint64_t sum_20_bytes "aio_sum20"(const uint8_t *p) noexcept nogil
     uint16_t sum_fold "aio_fold"(uint64_t sum) noexcept nogil
     # A number as the word that stands for it in a header.

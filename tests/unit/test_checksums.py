@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from aiomos._engine._testcore import CoreDriver
+from aiomos._engine._testframes import fold_sum
 
 sys.path.append(str(Path(__file__).parents[1]))
 from craft import (
@@ -92,6 +93,22 @@ def test_no_sum_overflows(size, byte):
     assert let_in(driver, bytes(frame))
     frame[-1] ^= 1
     assert not let_in(driver, bytes(frame))
+
+
+def worth(data):
+    """The sum of RFC 1071 by its definition: words added, carries added to them."""
+    total = sum(struct.unpack(f"={len(data) // 2}H", data))
+    while total >> 16:
+        total = (total & 0xFFFF) + (total >> 16)
+    return total
+
+
+@pytest.mark.parametrize("portable", [False, True])
+@pytest.mark.parametrize("fill", [None, 0, 0x7F, 0x80, 0xFF])
+@pytest.mark.parametrize("size", [32, 96, 128, 160, 1472, 65536])
+def test_sum_is_that_of_the_words(size, fill, portable):
+    data = random.Random(size).randbytes(size) if fill is None else bytes([fill]) * size
+    assert fold_sum(data, portable) == worth(data)
 
 
 @both
