@@ -16,7 +16,7 @@ import attrs
 from aiomos._control import Channel, Message
 from aiomos._launch import Launch, Place
 from aiomos._metrics import WorkerStats, sum_of
-from aiomos._remains import as_noted
+from aiomos._remains import stats_of_dead
 from aiomos._summary import Summary
 from aiomos._tallies import Tallies
 
@@ -281,24 +281,17 @@ class WorkerProcess:
             await asyncio.sleep(BACK_OFF / 4)
 
     def _bury(self) -> None:
-        """What a process that was killed has counted, and what it had taken besides.
-
-        What it had seen to wait in a ring may wait there still: that is its successor's.
-        """
-        told, number = self.stats, self.place.number
-        dead = as_noted(told, self._last_words())
-        if self.place.distributes:  # what it gave, it cannot have lost
-            given = self._tallies.given(number) - self.past.handed_over
-            dead = attrs.evolve(dead, handed_over=max(given, dead.handed_over))
-        known = dead.filtered + dead.processed + dead.left + dead.handed_over
-        own = _frames(told) if self.place.opens and not self.place.distributes else 0
-        taken = max(self._tallies.taken(number) - _frames(self.past), known, own)
-        untold = self._tallies.settle(number)
-        dead = attrs.evolve(
-            dead, **{name: max(n, getattr(dead, name)) for name, n in untold.items()}
+        """What a process that was killed has counted goes to that of those before it."""
+        number, distributes = self.place.number, self.place.distributes
+        taken = self._tallies.taken(number) - _frames(self.past)
+        given = self._tallies.given(number) - self.past.handed_over if distributes else 0
+        dead = stats_of_dead(
+            self.stats,
+            self._last_words(),
+            taken=None if self.place.opens and not distributes else taken,
+            given=given,
+            untold=self._tallies.settle(number),
         )
-        received, lost = taken + dead.dropped, taken - known
-        dead = attrs.evolve(dead, received=received, lost=lost, waiting=0, flows=0, handlers=0)
         self.past = attrs.evolve(sum_of([self.past, dead]), number=number)
         self.stats = WorkerStats(number=number)
 

@@ -16,11 +16,8 @@ from line import serve, until
 import aiomos
 from aiomos._engine.ledger import Ledger, Noted
 from aiomos._engine.rings import Ring, RingWriter, ring_source
-from aiomos._metrics import WorkerStats, sum_of
-from aiomos._remains import Remains, stats_of_dead, sum_of_remains
-
-LOSSES = {"dropped_nic": 1, "dropped_kernel": 20, "dropped_ring": 300}
-BEFORE = WorkerStats(received=1050, processed=1000, dropped_kernel=50)
+from aiomos._metrics import WorkerStats
+from aiomos._remains import stats_of_dead
 
 
 def noted(**counters):
@@ -30,39 +27,45 @@ def noted(**counters):
 # ---- rows ----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("taken", [0, 100, 137])
-def test_what_was_taken_and_not_counted_is_lost_and_drops_are_those_of_the_place(taken):
-    told = WorkerStats(received=90, processed=60, waiting=30, dropped_pool=4, flows=9)
-    remains = Remains(taken=1000 + taken, cut=5, **LOSSES)
-    note = noted(frames=80, wrong_core=13)
-    dead = stats_of_dead(told, note if taken else None, remains, BEFORE)
-    assert dead.unaccounted == 0
-    assert dead.dropped == 321
-    if taken:
-        assert (dead.filtered, dead.processed, dead.handed_over) == (7, 80, 13)
-        assert (dead.received, dead.lost, dead.handler_errors) == (taken + 321, taken - 100, 2)
+@pytest.mark.parametrize("taken", [90, 100, 137])
+def test_what_was_taken_and_not_counted_is_lost(taken):
+    told = WorkerStats(
+        received=111, processed=60, waiting=30, dropped_kernel=21, dropped_pool=4, flows=9
+    )
+    dead = stats_of_dead(told, noted(frames=80, wrong_core=13), taken=taken, untold={"cut": 5})
+    assert (dead.filtered, dead.processed, dead.handed_over) == (7, 80, 13)
+    assert (dead.lost, dead.dropped, dead.handler_errors) == (max(taken - 100, 0), 21, 2)
     assert (dead.waiting, dead.flows, dead.dropped_pool, dead.cut) == (0, 0, 4, 5)
-    assert sum_of([BEFORE, dead]).unaccounted == 0
+    assert dead.unaccounted == 0
+
+
+def test_process_without_a_burst_is_known_by_what_it_told():
+    told = WorkerStats(received=90, processed=60, waiting=30)
+    dead = stats_of_dead(told, None, taken=85)
+    assert (dead.processed, dead.lost, dead.waiting, dead.unaccounted) == (60, 25, 0, 0)
 
 
 def test_process_that_opened_its_source_by_itself_is_known_by_what_it_noted_and_told():
     told = WorkerStats(received=91, processed=60, waiting=30, dropped_nic=1)
-    dead = stats_of_dead(told, noted(frames=75), None, WorkerStats())
+    dead = stats_of_dead(told, noted(frames=75), taken=None)
     assert (dead.processed, dead.filtered, dead.lost, dead.dropped_nic) == (75, 7, 8, 1)
     assert dead.unaccounted == 0
-    later = stats_of_dead(told, noted(frames=500), None, WorkerStats())
+    later = stats_of_dead(told, noted(frames=500), taken=None)
     assert (later.received, later.lost, later.unaccounted) == (508, 0, 0)
 
 
-def test_distributor_is_known_by_what_it_gave_to_workers():
+@pytest.mark.parametrize(("given", "lost"), [(0, 10), (505, 5), (510, 0)])
+def test_distributor_is_known_by_what_it_gave_to_workers(given, lost):
     note = noted()._replace(filtered=0, distributed=500)
-    dead = stats_of_dead(WorkerStats(), note, Remains(taken=510), WorkerStats())
-    assert (dead.handed_over, dead.lost, dead.unaccounted) == (500, 10, 0)
+    dead = stats_of_dead(WorkerStats(), note, taken=510, given=given)
+    assert (dead.handed_over, dead.lost, dead.unaccounted) == (510 - lost, lost, 0)
 
 
-def test_remains_of_several_ways_are_summed():
-    both = sum_of_remains([Remains(taken=1, cut=2), Remains(taken=10, **LOSSES)])
-    assert both == Remains(taken=11, cut=2, **LOSSES)
+@pytest.mark.parametrize(("told", "most"), [(3, 9), (12, 12)])
+def test_drops_that_only_the_device_knows_are_those_of_the_row(told, most):
+    row = WorkerStats(received=60 + told, processed=60, dropped_nic=told)
+    dead = stats_of_dead(row, None, taken=60, untold={"dropped_nic": 9})
+    assert (dead.dropped_nic, dead.received, dead.unaccounted) == (most, 60 + most, 0)
 
 
 # ---- the ledger ----------------------------------------------------------------------------------
