@@ -70,7 +70,8 @@ def _deploy(launch: Launch, places: list[Place], stack: contextlib.ExitStack) ->
         make_room(count, rings=0)
         places = [attrs.evolve(place, opens=launch.live) for place in places]
         ledgers = _ledgers(stack, places) if launch.live else {}
-        return Supervisor(launch, _with(ledgers, places), Tallies(), ledgers)
+        tallies = Tallies(pumped=_pumped(launch, places))
+        return Supervisor(launch, _with(ledgers, places), tallies, ledgers)
     apart = why_apart(launch, count) if launch.dpdk else None
     pages = pages_shared(launch, count) if launch.dpdk and not apart else 0
     make_room(count, rings=count * count, pages=pages)  # from each to each other, and from one more
@@ -98,11 +99,11 @@ def _deploy(launch: Launch, places: list[Place], stack: contextlib.ExitStack) ->
     return Supervisor(
         launch,
         _with(ledgers, places),
-        Tallies(rings, group, sockets, shared, pumped=bool(launch.pump)),
+        Tallies(rings, group, sockets, shared, pumped=_pumped(launch, places)),
         ledgers,
         distributed=bool(why),
         shared=shared,
-        settled=_settled(rings),
+        settled=_settled(rings, shared),
     )
 
 
@@ -120,7 +121,18 @@ def _with(ledgers: dict[int, Ledger], places: list[Place]) -> list[Place]:
     return [attrs.evolve(place, ledger=ledgers[place.number].fd) for place in places]
 
 
-def _settled(rings: Rings) -> Callable[[set[int]], bool]:
+def _pumped(launch: Launch, places: list[Place]) -> list[int]:
+    """The numbers of those with a receive pump (_sources.py)."""
+    if not launch.pump:
+        return []
+    return [
+        place.number
+        for place in places
+        if place.opens or place.packet or (place.primary and not place.distributes)
+    ]
+
+
+def _settled(rings: Rings, shared: SharedPorts | None) -> Callable[[set[int]], bool]:
     """Whether no frame is on its way to one of the workers of these numbers.
 
     A worker publishes what it hands over before it gives back the frame that this was made of. So
@@ -133,7 +145,8 @@ def _settled(rings: Rings) -> Callable[[set[int]], bool]:
     def settled(alive: set[int]) -> bool:
         before = pushed()
         used = [ring.stats().used for (_, to), ring in rings.items() if to in alive]
-        return not any(used) and before == pushed()
+        fed = [shared.waiting(to) for to in alive] if shared else []
+        return not any(used) and not any(fed) and before == pushed()
 
     return settled
 

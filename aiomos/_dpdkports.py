@@ -192,13 +192,13 @@ class SharedPorts:
         for port in self.ports:
             port.recover(queue)
 
-    def settle(self, number: int) -> dict[str, int]:
-        """A process at a place has died: what it could not tell, by fields of WorkerStats."""
-        if self.fan is not None and number < self.count:
-            self.fan.settle(number)  # those drops are known here: dropped()
-            return {}
+    def settle(self, number: int) -> tuple[dict[str, int], int]:
+        """A process at a place has died: what only the device knows, by fields of WorkerStats; and
+        what the ring to it had no room for."""
+        if self.fan is not None and self._is_fed(number):
+            return {}, int(self.fan.settle(number))
         queue = number if self.fan is None else 0
-        return {"dropped_nic": sum(int(port.settle(queue)) for port in self.ports)}
+        return {"dropped_nic": sum(int(port.settle(queue)) for port in self.ports)}, 0
 
     def recover_worker(self, number: int) -> None:
         """The same where there is no distributor any more."""

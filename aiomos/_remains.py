@@ -19,13 +19,27 @@ if TYPE_CHECKING:
     from aiomos._engine.ledger import Noted
 
 
+@attrs.frozen
+class Untold:
+    """What a process that died may not have told.
+
+    Attributes:
+        device: what only its device knows of it, by fields of WorkerStats.
+        rings: frames that the rings to it had no room for, where it had a ring of its own, too,
+            that of its receive pump: these drops are told together. None: it had none.
+    """
+
+    device: Mapping[str, int] = MappingProxyType({})
+    rings: int | None = None
+
+
 def stats_of_dead(
     told: WorkerStats,
     noted: Noted | None,
     *,
     taken: int | None,
     given: int = 0,
-    untold: Mapping[str, int] = MappingProxyType({}),
+    untold: Untold = Untold(),
 ) -> WorkerStats:
     """The statistics of a process that was killed.
 
@@ -37,11 +51,15 @@ def stats_of_dead(
         taken: frames that it took, as those know who gave them; None: it had opened its source by
             itself, and took what it said.
         given: frames that it gave to workers, by what they know.
-        untold: what only a device knows of it, by fields of WorkerStats.
+        untold: what it may not have said.
     """
     dead = _as_noted(told, noted)
-    most = {name: max(count, getattr(dead, name)) for name, count in untold.items()}
+    most = {name: max(count, getattr(dead, name)) for name, count in untold.device.items()}
     dead = attrs.evolve(dead, handed_over=max(given, dead.handed_over), **most)
+    if untold.rings is not None:  # what its own ring dropped, it had taken
+        own = max(dead.dropped_ring - untold.rings, 0)
+        dead = attrs.evolve(dead, dropped_ring=own + untold.rings)
+        taken = None if taken is None else taken - own
     known = dead.filtered + dead.processed + dead.left + dead.handed_over
     taken = max(told.received - told.dropped if taken is None else taken, known)
     received, lost = taken + dead.dropped, taken - known
@@ -49,15 +67,16 @@ def stats_of_dead(
 
 
 def _as_noted(told: WorkerStats, noted: Noted | None) -> WorkerStats:
-    """What it said last, brought up to its last burst."""
+    """What it said last, brought up to its last burst; it may have been asked after noting that."""
     if noted is None:
         return told
-    return attrs.evolve(
-        told,
-        filtered=noted.filtered,
-        processed=noted.counters["frames"],
-        left=noted.counters["other_workers"],
-        handed_over=noted.distributed or noted.counters["wrong_core"],
-        handler_errors=noted.handler_errors,
-        counters=noted.counters,
-    )
+    later = {
+        "filtered": noted.filtered,
+        "processed": noted.counters["frames"],
+        "left": noted.counters["other_workers"],
+        "handed_over": noted.distributed or noted.counters["wrong_core"],
+        "handler_errors": noted.handler_errors,
+    }
+    counters = {name: max(n, told.counters.get(name, 0)) for name, n in noted.counters.items()}
+    most = {name: max(count, getattr(told, name)) for name, count in later.items()}
+    return attrs.evolve(told, counters=counters, **most)

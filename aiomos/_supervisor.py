@@ -239,7 +239,7 @@ class Supervisor:
     def summary(self) -> Summary:
         """Of all workers that said what they came to, and of those killed before them."""
         said = [w.summary for w in self.workers if w.summary is not None]
-        said += [summary_of(w.past) for w in self.workers if w.restarts]
+        said += [summary_of(w.past) for w in self.workers]
         said += [Summary(dropped=w.dropped_meanwhile()) for w in self.workers]
         found = merged(said)
         if self.distributor is None:

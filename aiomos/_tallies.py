@@ -8,8 +8,10 @@ nobody was there.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, TypeAlias
+
+from aiomos._remains import Untold
 
 if TYPE_CHECKING:
     from aiomos._dpdkports import SharedPorts
@@ -28,7 +30,8 @@ class Tallies:
         group: the sockets of an interface, in the order of ``sockets``.
         sockets: the numbers of the places that read them.
         shared: the DPDK ports, if they are this process's.
-        pumped: there are rings inside of the processes, too, whose drops only they know.
+        pumped: the numbers of places whose processes have a ring of their own, too, whose drops
+            only they know.
     """
 
     def __init__(
@@ -37,7 +40,7 @@ class Tallies:
         group: InterfaceGroup | None = None,
         sockets: tuple[int, ...] = (),
         shared: SharedPorts | None = None,
-        pumped: bool = False,
+        pumped: Collection[int] = (),
     ) -> None:
         self._inbox: defaultdict[int, list[Ring]] = defaultdict(list)
         self._outbox: defaultdict[int, list[Ring]] = defaultdict(list)
@@ -73,21 +76,21 @@ class Tallies:
         found: dict[str, int] = {}
         if (socket := self._socket(number)) is not None:
             found = {"dropped_kernel": socket.dropped_kernel, "dropped_nic": socket.dropped_nic}
-        if not self._pumped:
+        if number not in self._pumped:
             every = sum(ring.stats().dropped for ring in self._inbox[number])
             found["dropped_ring"] = every + (self._shared.dropped(number) if self._shared else 0)
         return found
 
-    def settle(self, number: int) -> Mapping[str, int]:
-        """A process at a place has died, and the next one tells of what is lost from now on.
-
-        What it could not tell, and only the device knows, by fields of WorkerStats.
-        """
-        for ring in self._inbox[number]:
-            ring.settle()
+    def settle(self, number: int) -> Untold:
+        """A process at a place has died: the next one tells of what is lost from now on."""
+        rings = sum(ring.settle() for ring in self._inbox[number])
+        device: Mapping[str, int] = {}
         if self._group is not None and number in self._sockets:
-            return {"cut": self._group.settle(self._sockets.index(number)).cut}
-        return self._shared.settle(number) if self._shared else {}
+            device = {"cut": self._group.settle(self._sockets.index(number)).cut}
+        elif self._shared is not None:
+            device, ring = self._shared.settle(number)
+            rings += ring
+        return Untold(device, rings if number in self._pumped else None)
 
     def _socket(self, number: int) -> InterfaceStats | None:
         if self._group is None or number not in self._sockets:

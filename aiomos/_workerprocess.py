@@ -107,6 +107,8 @@ class WorkerProcess:
             if status == 0 or self._stopping or not self._may_start_again():
                 if status != 0 and not self.begun and self.failure is None:
                     log.error("%s %s before it began", self, why_ended(status))
+                if status != 0 and self.begun and self.summary is None and self.launch.live:
+                    self._bury()  # nobody comes after it, but what it did counts
                 return status
             if loop.time() - began >= STEADY:
                 delay = BACK_OFF

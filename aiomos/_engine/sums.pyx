@@ -47,9 +47,9 @@ cdef bint header_right(const Packet *p) noexcept nogil:
         return False
     if p.frame.csum_ip != AIO_CSUM_UNKNOWN or not at_hand(p):
         return True
-    if likely(p.l4 - p.ip == 20):
+    if likely(p.ip[0] & 15 == 5):
         return checksum_right(sum_20_bytes(p.ip))
-    return checksum_right(sum_bytes(p.ip, p.l4 - p.ip, 0))
+    return checksum_right(sum_bytes(p.ip, (p.ip[0] & 15) << 2, 0))   # AH may be behind it
 
 
 cdef inline bint at_hand(const Packet *p) noexcept nogil:

@@ -145,6 +145,18 @@ def test_wrong_ip4_header_checksum_is_refused_whatever_is_in_it():
     assert len(delivered(driver)) == 1
 
 
+def test_ip4_header_ends_where_it_says_also_before_an_authentication_header():
+    driver = driver_of()
+    proof = bytes([UDP, 4, 0, 0]) + bytes(
+        range(20)
+    )  # RFC 4302: next header, length in words less 2
+    frame = bytearray(ethernet(ipv4(proof + udp(5000, 53, b"x" * 20), protocol=51)))
+    assert let_in(driver, bytes(frame))
+    assert delivered(driver) == [b"x" * 20]
+    frame[14 + 8] ^= 1  # the time to live
+    assert not let_in(driver, bytes(frame))
+
+
 def test_udp_without_a_checksum_is_let_in_over_ip4_and_refused_over_ip6():
     driver = driver_of()
     for version, right in [(4, True), (6, False)]:

@@ -17,7 +17,7 @@ import aiomos
 from aiomos._engine.ledger import Ledger, Noted
 from aiomos._engine.rings import Ring, RingWriter, ring_source
 from aiomos._metrics import WorkerStats
-from aiomos._remains import stats_of_dead
+from aiomos._remains import Untold, stats_of_dead
 
 
 def noted(**counters):
@@ -32,7 +32,9 @@ def test_what_was_taken_and_not_counted_is_lost(taken):
     told = WorkerStats(
         received=111, processed=60, waiting=30, dropped_kernel=21, dropped_pool=4, flows=9
     )
-    dead = stats_of_dead(told, noted(frames=80, wrong_core=13), taken=taken, untold={"cut": 5})
+    dead = stats_of_dead(
+        told, noted(frames=80, wrong_core=13), taken=taken, untold=Untold({"cut": 5})
+    )
     assert (dead.filtered, dead.processed, dead.handed_over) == (7, 80, 13)
     assert (dead.lost, dead.dropped, dead.handler_errors) == (max(taken - 100, 0), 21, 2)
     assert (dead.waiting, dead.flows, dead.dropped_pool, dead.cut) == (0, 0, 4, 5)
@@ -64,8 +66,27 @@ def test_distributor_is_known_by_what_it_gave_to_workers(given, lost):
 @pytest.mark.parametrize(("told", "most"), [(3, 9), (12, 12)])
 def test_drops_that_only_the_device_knows_are_those_of_the_row(told, most):
     row = WorkerStats(received=60 + told, processed=60, dropped_nic=told)
-    dead = stats_of_dead(row, None, taken=60, untold={"dropped_nic": 9})
+    dead = stats_of_dead(row, None, taken=60, untold=Untold({"dropped_nic": 9}))
     assert (dead.dropped_nic, dead.received, dead.unaccounted) == (most, 60 + most, 0)
+
+
+@pytest.mark.parametrize(
+    ("rings", "lost", "dropped"), [(0, 0, 500), (40, 40, 500), (600, 500, 600)]
+)
+def test_what_a_receive_pump_dropped_is_not_lost_as_well(rings, lost, dropped):
+    """Its thread had taken them: the socket counts them among those taken."""
+    told = WorkerStats(received=1500, processed=1000, dropped_ring=500)
+    dead = stats_of_dead(told, None, taken=1500, untold=Untold(rings=rings))
+    assert (dead.lost, dead.dropped_ring, dead.unaccounted) == (lost, dropped, 0)
+
+
+def test_nothing_goes_back_that_was_told_after_it_was_noted():
+    told = WorkerStats(
+        received=80, processed=80, handler_errors=3, counters={"frames": 80, "tcp": 9}
+    )
+    note = Noted(0, 2, 0, {"frames": 80, "other_workers": 0, "wrong_core": 0, "tcp": 8})
+    dead = stats_of_dead(told, note, taken=80)
+    assert (dead.handler_errors, dead.counters["tcp"]) == (3, 9)
 
 
 # ---- the ledger ----------------------------------------------------------------------------------
