@@ -55,6 +55,7 @@ cdef class Pump:
     cdef Py_ssize_t cancelled           # entries of it that were, about
     cdef int64_t due_ns                 # no frame of this burst is at or after it
     cdef bint closed                    # open flows were closed
+    cdef bint told                      # a record was for somebody's flow (turns())
     cdef public Ledger ledger           # for a supervisor; None: there is none
     cdef public bint finishing          # the source is over where it has nothing
     cdef readonly uint64_t budget_spent # turns in which the step budget ran out

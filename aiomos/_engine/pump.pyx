@@ -161,6 +161,7 @@ cdef class Pump:
         return 0
 
     cdef int consume(self, Record *r) except -1:
+        self.told |= r.kind == RECORD_START or r.flow.views != NULL
         if r.kind == RECORD_SIDE:
             self.side_changed(r.flow, r.side)
         elif r.kind == RECORD_START:
@@ -434,17 +435,20 @@ cdef class Pump:
     def turns(self, int most):
         """Up to so many cycles, while nothing is run but the engine; what the last came to.
 
-        Then nobody can have given the loop anything to do: its turn may wait for some bursts.
+        Then nobody can have given the loop anything to do: its turn may wait for some bursts. Where a
+        handler was told of something, a task of the loop's may be what reads it.
         """
         cdef uint64_t steps
         cdef int result
         while True:
             steps = self.queue.steps + 1        # the cycle's own
+            self.told = False
             result = self.turn_before(self.next_call_ns())
             most -= 1
             if result != CYCLE_WORKED or most <= 0:
                 return result
-            if self.queue.steps != steps or self.spawn is not None or self.due_ns != INT64_MAX:
+            if (self.told or self.queue.steps != steps or self.spawn is not None
+                    or self.due_ns != INT64_MAX):
                 return result
 
     def idle(self, limit_ns=None):

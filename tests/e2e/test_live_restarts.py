@@ -27,7 +27,7 @@ from test_dpdk_workers import (
 from test_live_statistics import FANOUT, PACKET, XDP, Watch, takers, tapped
 from test_workers import is_gone
 
-ROUNDS = 16 if live.FULL else 8
+ROUNDS = 16 if live.FULL else 4
 #: The same program, but for the time between a death and the next process.
 HASTY = """
 import aiomos._workerprocess as process

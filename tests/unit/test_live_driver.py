@@ -39,6 +39,31 @@ def test_frames_wake_a_handler_that_waits(play):
     assert summary.received == summary.processed == 23
 
 
+def test_task_of_the_loop_that_reads_has_its_turn_behind_each_burst(play):
+    """Bursts are taken in a row only where nobody is told of anything."""
+    notes, app = Notes(), aiomos.App()
+
+    async def count(end):
+        total = 0
+        while total < 600_000:
+            total += len(await end.read(65536))
+        notes.append(total)
+
+    @app.tcp(limit=100_000)
+    async def reads(flow):
+        await asyncio.create_task(count(flow.client))
+
+    async def story(line, engine):
+        talk = line.greeting()
+        for _ in range(600):
+            talk.c(bytes(1000))
+            talk.s()  # acknowledges: the window moves
+        await until(lambda: notes)
+
+    play(app, story)
+    assert notes == [600_000]
+
+
 def test_timeout_of_a_read_comes_while_nothing_else_does(play):
     notes = Notes()
 
