@@ -435,8 +435,8 @@ cdef class Pump:
     def turns(self, int most):
         """Up to so many cycles, while nothing is run but the engine; what the last came to.
 
-        Then nobody can have given the loop anything to do: its turn may wait for some bursts. Where a
-        handler was told of something, a task of the loop's may be what reads it.
+        Then nobody can have given the loop anything to do: its turn may wait for some bursts.
+        Where a handler was told of something, a task of the loop's may be what reads it.
         """
         cdef uint64_t steps
         cdef int result
