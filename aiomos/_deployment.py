@@ -103,7 +103,7 @@ def _deploy(launch: Launch, places: list[Place], stack: contextlib.ExitStack) ->
         ledgers,
         distributed=bool(why),
         shared=shared,
-        settled=_settled(rings, shared),
+        settled=settled_by(rings, shared.waiting if shared else None),
     )
 
 
@@ -132,8 +132,12 @@ def _pumped(launch: Launch, places: list[Place]) -> list[int]:
     ]
 
 
-def _settled(rings: Rings, shared: SharedPorts | None) -> Callable[[set[int]], bool]:
+def settled_by(
+    rings: Rings, waiting: Callable[[int], int] | None = None
+) -> Callable[[set[int]], bool]:
     """Whether no frame is on its way to one of the workers of these numbers.
+
+    ``waiting``: how many frames wait for one in a fan, from which it may hand some over.
 
     A worker publishes what it hands over before it gives back the frame that this was made of. So
     if nothing was put into any ring while all were seen to be empty, one after the other, all are.
@@ -145,7 +149,7 @@ def _settled(rings: Rings, shared: SharedPorts | None) -> Callable[[set[int]], b
     def settled(alive: set[int]) -> bool:
         before = pushed()
         used = [ring.stats().used for (_, to), ring in rings.items() if to in alive]
-        fed = [shared.waiting(to) for to in alive] if shared else []
+        fed = [waiting(to) for to in alive] if waiting else []
         return not any(used) and not any(fed) and before == pushed()
 
     return settled

@@ -164,6 +164,10 @@ def test_second_sigint_ends_the_run_at_once(wire, listener, run_of, kind):
         assert run.process.poll() is None
         assert run.end(signal.SIGINT) != 0
     assert "Traceback" not in run.err
+    if kind:  # who was killed said nothing, but what it had counted outlives it
+        received, processed, dropped, _ = summary(run)
+        assert received == processed > 2
+        assert dropped == 0
 
 
 # ---- options that end or choose --------------------------------------------------------------
