@@ -18,7 +18,7 @@ from aiomos._engine.flow cimport (FLOW_CLIENT_LOW, FLOW_CLOSED, FLOW_STATS, FLOW
                                   LIST_CLOSED, LIST_EMBRYONIC)
 from aiomos._engine.flowkey cimport flow_key
 from aiomos._engine.flowscope cimport SCOPE_TUNNEL, SCOPE_VLAN, flow_scope
-from aiomos._engine.flowtable cimport (FlowSlot, FlowTable, table_by_birth, table_fetch_flow,
+from aiomos._engine.flowtable cimport (FlowSlot, table_by_birth, table_fetch_flow,
                                        table_fetch_slot, table_find, table_free, table_init)
 from aiomos._engine.fragments cimport fragment_arrives
 from aiomos._engine.handshake cimport TCP_DONE, tcp_assume_syn, tcp_may_open
@@ -366,20 +366,6 @@ cdef class Core:
         found["clock_steps_back"] = cs.clock.steps_back
         found["clock_jumps"] = cs.clock.jumps
         return found
-
-    def awaits(self, uint64_t mask) -> bool:
-        """Whether a flow is open that one of these handlers (bits) wants and has not begun with.
-
-        Looks at all flows: for what is seldom asked.
-        """
-        cdef FlowTable *t = &self.state.table
-        cdef const Flow *f
-        cdef uint32_t i
-        for i in range(1, t.high + 1):
-            f = &t.flows[i]
-            if f.index != 0 and f.waiting & mask and not f.flags & (FLOW_CLOSED | FLOW_UNLINKED):
-                return True
-        return False
 
     def keep_statistics(self):
         """From here on every new flow has extended statistics, as the option says it."""

@@ -80,7 +80,7 @@ cdef class Roster:
         for bit in range(MAX_HANDLERS):
             if self.by_bit[bit] in handlers:
                 mask |= <uint64_t>1 << bit
-        return self.core.awaits(mask)
+        return self.awaited() & mask != 0
 
     @property
     def started(self):
