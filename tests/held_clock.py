@@ -62,7 +62,7 @@ def run(
         return driver.loop
 
     with asyncio.Runner(loop_factory=make) as runner:
-        return runner.run(main(runner.get_loop(), driver))  # type: ignore[arg-type]
+        return runner.run(main(runner.get_loop(), driver))  # type: ignore[arg-type]  # made by make()
 
 
 def assert_held(main: Callable[[ReplayLoop], Coroutine[Any, Any, Any]]) -> None:

@@ -49,9 +49,9 @@ def taken():
     raise AssertionError
 
 
-def say_many(run, space, tap, words):  # noqa: F811
+def say_many(run, place, tap, words):
     """Datagrams of all flows, no faster than DPDK reads them; until it has read all."""
-    with space.entered():
+    with place.entered():
         for _ in range(words):
             tap.say("word")
             run.until(lambda: taken() >= tap.count - QUEUE // 2)
@@ -64,9 +64,9 @@ def say_many(run, space, tap, words):  # noqa: F811
     ids=["no huge pages", "huge pages", "two workers"],
 )
 def test_handler_blocks_the_receive_pump_loses_nothing_and_pools_are_clean(
-    space,  # noqa: F811
+    space,  # noqa: F811  (pytest asks for the fixture)
     tmp_path,
-    huge,  # noqa: F811
+    huge,  # noqa: F811  (pytest asks for the fixture)
     args,
     words,
 ):

@@ -138,7 +138,7 @@ def test_all_processes_killed_many_times_nothing_piles_up(wire, tmp_path, way):
 def test_all_processes_on_shared_ports_killed_many_times_nothing_piles_up(
     wire,
     tmp_path,
-    huge,  # noqa: F811
+    huge,  # noqa: F811  (pytest asks for the fixture)
 ):
     was, app = files(), app_of(tmp_path, DATAGRAMS)
     words = ("--dpdk", "net_tap0,iface=tap0", "--workers", 2)

@@ -12,7 +12,7 @@ import pytest
 sys.path.append(str(Path(__file__).parents[1]))
 from craft import datagram
 from kit import LOOPS, Notes, both_tasks, said
-from line import Line, serve, served_live, until  # noqa: F401
+from line import Line, serve, served_live, until  # noqa: F401  (`play` is by served_live)
 
 import aiomos
 from aiomos import _drivers
