@@ -29,7 +29,8 @@ from aiomos._engine.errors import (
     SourceError,
     VerdictError,
 )
-from aiomos._engine.source import MemorySource, Source, Writer, open_files
+from aiomos._engine.source import MemorySource, Source, open_files
+from aiomos._engine.writer import Writer
 from aiomos._flow import Flow, FlowKey
 from aiomos._live import flow_tasks
 from aiomos._ownloop import replay, run

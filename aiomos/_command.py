@@ -14,7 +14,8 @@ import click
 from aiomos._app import App
 from aiomos._engine.errors import ConfigError, SourceError
 from aiomos._engine.options import parse_options
-from aiomos._engine.source import Source, Writer
+from aiomos._engine.source import Source
+from aiomos._engine.writer import Writer
 from aiomos._launch import Launch
 from aiomos._linkwatch import link_reported
 from aiomos._metrics import worker_stats

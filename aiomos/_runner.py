@@ -22,8 +22,9 @@ from aiomos._engine.flowfilters import FilterSet
 from aiomos._engine.handler import Handler
 from aiomos._engine.ledger import Ledger
 from aiomos._engine.pump import Pump
-from aiomos._engine.source import Source, Writer, open_files
+from aiomos._engine.source import Source, open_files
 from aiomos._engine.taskqueue import TaskQueue
+from aiomos._engine.writer import Writer
 from aiomos._flow import Flow
 from aiomos._generations import Generation, Generations
 from aiomos._kinds import WORDS

@@ -10,7 +10,8 @@ from aiomos._engine.core cimport Core
 from aiomos._engine.filters cimport FrameFilter
 from aiomos._engine.intrinsics cimport unlikely
 from aiomos._engine.shim cimport AIO_BURST_MAX, aio_frame
-from aiomos._engine.source cimport Source, Writer
+from aiomos._engine.source cimport Source
+from aiomos._engine.writer cimport Writer
 
 
 cdef struct Batch:

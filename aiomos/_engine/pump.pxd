@@ -19,7 +19,8 @@ from aiomos._engine.overlimit cimport OverLimit
 from aiomos._engine.packethooks cimport PacketHooks
 from aiomos._engine.ledger cimport Ledger
 from aiomos._engine.roster cimport Roster
-from aiomos._engine.source cimport Source, Writer
+from aiomos._engine.source cimport Source
+from aiomos._engine.writer cimport Writer
 from aiomos._engine.state cimport Record
 from aiomos._engine.taskqueue cimport TaskQueue
 from aiomos._engine.flowview cimport FlowBase

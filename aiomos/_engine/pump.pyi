@@ -10,8 +10,9 @@ from aiomos._engine.flowfilters import FilterSet
 from aiomos._engine.handler import Handler
 from aiomos._engine.ledger import Ledger
 from aiomos._engine.roster import Roster
-from aiomos._engine.source import Source, Writer
+from aiomos._engine.source import Source
 from aiomos._engine.taskqueue import TaskQueue
+from aiomos._engine.writer import Writer
 
 class Cycle(enum.IntEnum):
     CYCLE_WORKED = 0

@@ -1,4 +1,4 @@
-"""Python owners of what dpdk_shim opens: sources of frames, and writers of captures.
+"""Python owners of the sources that dpdk_shim opens.
 
 An owner is never half open: it is made without a constructor, then given the C object,
 then handed out. The engine takes ``source.src`` once and uses its operations; it sees to
@@ -6,7 +6,7 @@ it that the source is not closed while it does.
 """
 from libc.stdint cimport uint16_t
 
-from .shim cimport aio_frame, aio_source, aio_source_stats, aio_writer
+from .shim cimport aio_frame, aio_source, aio_source_stats
 
 
 cdef class Source:
@@ -38,10 +38,11 @@ cdef class HeldFrame:
     cdef aio_source *held_source(self) except NULL
 
 
-cdef class Writer:
-    cdef aio_writer *writer              # NULL once closed
-    cdef readonly str name
+# ---- for others that open something ------------------------------------------------------------
 
-    cdef aio_writer *open_writer(self) except NULL
-    cdef int write_frame(self, const aio_frame *frame) noexcept nogil
-    cdef int check(self, int result) except -1
+# With errno and filename where the system gave an errno; the name is always shown.
+cdef object source_error(int error, str message, str name)
+cdef str text_of(const char *message)
+cdef bytes path_bytes(object path)           # raises SourceError: a NUL byte in it
+# Of anything bytes-like or with __bytes__; a number is not a frame of zeros: TypeError.
+cdef bytes bytes_of_frame(object data)

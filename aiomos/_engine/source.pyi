@@ -1,16 +1,15 @@
-"""Sources of frames and writers of captures, as Python objects."""
+"""Sources of frames, as Python objects."""
 
 import os
 from collections.abc import Iterable, Sequence
 from types import TracebackType
-from typing import Any, Literal, NamedTuple, Protocol, Self, SupportsBytes, TypeAlias
+from typing import Any, NamedTuple, Self, SupportsBytes, TypeAlias
 
 NO_TIME: int
 BURST_MAX: int
 
 _Path: TypeAlias = str | bytes | os.PathLike[str]
 _Data: TypeAlias = bytes | bytearray | memoryview | SupportsBytes
-_Format: TypeAlias = Literal["pcap", "pcap-ns", "pcapng"]
 
 class SourceStats(NamedTuple):
     frames: int
@@ -33,16 +32,6 @@ class RawFrame(NamedTuple):
     link_type: int
     port: int = 0
     direction: int = 0
-
-class _FrameLike(Protocol):
-    @property
-    def data(self) -> _Data: ...
-    @property
-    def time_ns(self) -> int: ...
-    @property
-    def wire_len(self) -> int: ...
-    @property
-    def link_type(self) -> int: ...
 
 class Source:
     name: str
@@ -118,21 +107,3 @@ class MemorySource(Source):
     def finish(self) -> None: ...
     def rewind(self) -> None: ...
     def sent(self) -> list[tuple[int, bytes]]: ...
-
-class Writer:
-    name: str
-    def __init__(
-        self, path: _Path, format: _Format = "pcapng", snap_len: int = 0, link_type: int = 1
-    ) -> None: ...
-    def __enter__(self) -> Self: ...
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None: ...
-    @property
-    def message(self) -> str: ...
-    def write(self, frame: HeldFrame | _FrameLike | tuple[_Data, int]) -> None: ...
-    def flush(self) -> None: ...
-    def close(self) -> None: ...

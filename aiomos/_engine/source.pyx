@@ -1,4 +1,4 @@
-"""Sources of frames and writers of captures, as Python objects.
+"""Sources of frames, as Python objects.
 
 Here files are opened and closed, and errors of the environment become exceptions. No
 frame passes through this module when the engine runs: it takes ``Source.src`` and calls
@@ -22,12 +22,6 @@ from .errors import SourceError
 
 NO_TIME = shim.AIO_NO_TIME
 BURST_MAX = shim.AIO_BURST_MAX
-
-_FORMATS = {
-    "pcap": shim.AIO_WRITE_PCAP_US,
-    "pcap-ns": shim.AIO_WRITE_PCAP_NS,
-    "pcapng": shim.AIO_WRITE_PCAPNG,
-}
 
 # Windows of all files merged together, at the most: a thousand files are no reason to
 # take half a gigabyte.
@@ -90,18 +84,18 @@ RawFrame.direction.__doc__ = "0 unknown, 1 in, 2 out."
 
 # ---- small change ------------------------------------------------------------------------
 
-cdef object _source_error(int error, str message, str name):
+cdef object source_error(int error, str message, str name):
     """With errno and filename where the system gave an errno; the name is always shown."""
     if error:
         return SourceError(error, message, name)
     return SourceError(f"{name}: {message}")
 
 
-cdef str _text(const char *message):
+cdef str text_of(const char *message):
     return (<bytes>message).decode("utf-8", "replace")
 
 
-cdef bytes _path_bytes(object path):
+cdef bytes path_bytes(object path):
     cdef bytes encoded = os.fsencode(path)
     if b"\0" in encoded:
         raise SourceError(f"a path with a NUL byte: {path!r}")
@@ -119,7 +113,7 @@ cdef object _raw_frame(const aio_frame *frame):
                     frame.port, frame.direction)
 
 
-cdef bytes _to_bytes(object data):
+cdef bytes bytes_of_frame(object data):
     """Of anything bytes-like or with ``__bytes__``; a number is not a frame of zeros."""
     if isinstance(data, bytes):
         return data
@@ -169,7 +163,7 @@ cdef class Source:
         """For a source made of this one: here it is closed now, there it lives on."""
         cdef aio_source *src = self.open_source()
         src.ops.stats(src, &self.last_stats)
-        self.last_message = _text(src.message)
+        self.last_message = text_of(src.message)
         self.src = NULL
         return src
 
@@ -182,7 +176,7 @@ cdef class Source:
         cdef aio_source *src = self.src
         if src != NULL:
             src.ops.stats(src, &self.last_stats)
-            self.last_message = _text(src.message)
+            self.last_message = text_of(src.message)
             self.src = NULL
             with nogil:  # a pump waits for its thread
                 src.ops.close(src)
@@ -218,7 +212,7 @@ cdef class Source:
     @property
     def message(self) -> str:
         """What the last failure was about, in words; empty if there was none."""
-        return _text(self.src.message) if self.src != NULL else self.last_message or ""
+        return text_of(self.src.message) if self.src != NULL else self.last_message or ""
 
     def fileno(self) -> int:
         """A descriptor to wait on after a burst that brought less than asked; -1: none."""
@@ -340,7 +334,7 @@ cdef class HeldFrame:
 
 cdef aio_source *_open_file(object path, const shim.aio_file_options *options) except NULL:
     cdef char message[256]
-    cdef bytes encoded = _path_bytes(path)
+    cdef bytes encoded = path_bytes(path)
     cdef const char *c_path = encoded
     cdef aio_source *src = NULL
     cdef int r, error
@@ -351,7 +345,7 @@ cdef aio_source *_open_file(object path, const shim.aio_file_options *options) e
         if r == shim.AIO_OK:
             return src
         if error != c_errno.EINTR:
-            raise _source_error(error, _text(message), os.fsdecode(path))
+            raise source_error(error, text_of(message), os.fsdecode(path))
         PyErr_CheckSignals()  # a named pipe that nobody writes to, and Ctrl-C
 
 
@@ -478,7 +472,7 @@ cdef class MemorySource(Source):
         ``vlan`` are the tags (TCI) that a device would have stripped, outermost first.
         """
         cdef aio_source *src = self.open_source()
-        cdef bytes content = _to_bytes(data)
+        cdef bytes content = bytes_of_frame(data)
         cdef const uint8_t *start = content
         cdef aio_frame meta
         memset(&meta, 0, sizeof(meta))
@@ -516,107 +510,3 @@ cdef class MemorySource(Source):
         while shim.aio_mem_sent(src, len(frames), &frame) == shim.AIO_OK:
             frames.append((frame.port, _frame_bytes(&frame)))
         return frames
-
-
-# ---- writing -----------------------------------------------------------------------------
-
-cdef class Writer:
-    """Writes frames into a capture file; a context manager that closes it.
-
-    ``path`` may be ``"-"``: standard output. ``format`` is "pcap" (microseconds),
-    "pcap-ns" or "pcapng". A pcap takes the link type of its first frame for all; a file
-    without frames has ``link_type``.
-    """
-
-    def __init__(self, path, format="pcapng", uint32_t snap_len=0, uint16_t link_type=1):
-        cdef char message[256]
-        cdef bytes encoded = _path_bytes(path)
-        cdef int r, error
-        if self.writer != NULL:
-            raise TypeError("a Writer is opened once")
-        if format not in _FORMATS:
-            raise SourceError(f"no such capture format: {format!r}; there are "
-                              + ", ".join(_FORMATS))
-        self.name = os.fsdecode(path)
-        r = shim.aio_writer_open(&self.writer, encoded, _FORMATS[format], snap_len, link_type,
-                                 message)
-        error = c_errno.errno
-        if r < 0:
-            raise _source_error(error, _text(message), self.name)
-
-    def __dealloc__(self):
-        if self.writer != NULL:
-            shim.aio_writer_close(self.writer)
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *exc_info):
-        self.close()
-
-    cdef shim.aio_writer *open_writer(self) except NULL:
-        if self.writer == NULL:
-            raise SourceError(f"{self.name}: writer is closed")
-        return self.writer
-
-    cdef int write_frame(self, const aio_frame *frame) noexcept nogil:
-        """For the engine; AIO_EINVAL when closed. The message is in ``message``."""
-        if self.writer == NULL:
-            return shim.AIO_EINVAL
-        return shim.aio_writer_write(self.writer, frame)
-
-    @property
-    def message(self) -> str:
-        """What the last failure was about, in words."""
-        if self.writer == NULL:
-            return "writer is closed"
-        return _text(shim.aio_writer_message(self.writer))
-
-    cdef int check(self, int result) except -1:
-        if result < 0:
-            raise SourceError(f"{self.name}: {self.message}")
-        return 0
-
-    def write(self, frame) -> None:
-        """A HeldFrame, a RawFrame or what has the same attributes, or data and time."""
-        if isinstance(frame, HeldFrame):
-            self._write_held(frame)
-        elif isinstance(frame, tuple) and not hasattr(frame, "data"):
-            self._write_raw(RawFrame(frame[0], frame[1], 0, 1))
-        else:
-            self._write_raw(frame)
-
-    def _write_held(self, HeldFrame frame):
-        frame.held_source()
-        self.open_writer()
-        self.check(self.write_frame(&frame.frame))
-
-    def _write_raw(self, raw):
-        cdef bytes content = _to_bytes(raw.data)
-        cdef aio_frame frame
-        self.open_writer()
-        memset(&frame, 0, sizeof(frame))
-        frame.data = content
-        frame.head_len = frame.cap_len = <uint32_t>len(content)
-        frame.wire_len = max(raw.wire_len, len(content))
-        frame.time_ns = raw.time_ns
-        frame.link_type = raw.link_type
-        frame.port = getattr(raw, "port", 0)
-        frame.direction = getattr(raw, "direction", 0)
-        self.check(self.write_frame(&frame))
-
-    def flush(self) -> None:
-        """Writes out what is buffered."""
-        self.check(shim.aio_writer_flush(self.open_writer()))
-
-    def close(self) -> None:
-        """Writes what is buffered and closes; raises the first error there was, once."""
-        cdef int r, error
-        if self.writer == NULL:
-            return
-        message = self.message
-        r = shim.aio_writer_close(self.writer)
-        error = c_errno.errno
-        self.writer = NULL
-        if r < 0:
-            raise _source_error(error, message or os.strerror(error), self.name)

@@ -10,7 +10,7 @@ import attrs
 
 from aiomos._engine.errors import ConfigError
 from aiomos._engine.source import RawFrame as Frame
-from aiomos._engine.source import Writer
+from aiomos._engine.writer import Writer
 from aiomos.testing import frames
 
 #: When scripts begin: 14 November 2023, in seconds since the epoch.

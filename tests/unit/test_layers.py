@@ -32,7 +32,7 @@ ENGINE_LAYERS: dict[str, str] = {
     "protocol": "state stats life icmp strays shed fragments admit repeats delivery receive urgent"
     " signatures checks closing offers direction handshake tcp udp share flowfilters",
     "core": "core",
-    "bridge": "source rings interface _dpdk ledger handover distributor probe taskface taskqueue task reading deadline packet statsview handler facts endpoint flowview"
+    "bridge": "source writer rings interface _dpdk ledger handover distributor probe taskface taskqueue task reading deadline packet statsview handler facts endpoint flowview"
     " faults packethooks overlimit feed eventmake eventqueue eventrun subscription eventbridge roster pump",
     "test hooks": "_testframes _teststorage _teststreams _testcore _resume _check _fuzzheaders _fuzzframes _fuzz",
 }

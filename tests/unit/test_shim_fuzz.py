@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from aiomos._engine.errors import SourceError
-from aiomos._engine.source import Writer, open_files, read_all
+from aiomos._engine.source import open_files, read_all
+from aiomos._engine.writer import Writer
 
 ROUNDS = int(os.environ.get("AIOMOS_FUZZ_ROUNDS", "1500"))
 ENDS = {-1, -2, -8}

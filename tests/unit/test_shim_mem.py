@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aiomos._engine.errors import SourceError
-from aiomos._engine.source import MemorySource, RawFrame, Writer, open_files, read_all
+from aiomos._engine.source import MemorySource, RawFrame, open_files, read_all
+from aiomos._engine.writer import Writer
 
 END = -1
 

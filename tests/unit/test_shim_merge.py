@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aiomos._engine.source import NO_TIME, RawFrame, Writer, open_files, read_all
+from aiomos._engine.source import NO_TIME, RawFrame, open_files, read_all
+from aiomos._engine.writer import Writer
 
 END, CUT, ENOTCAPTURE, CORRUPT = -1, -2, -4, -8
 

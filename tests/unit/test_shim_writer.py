@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aiomos._engine.errors import SourceError
-from aiomos._engine.source import MemorySource, RawFrame, Writer, open_files, read_all
+from aiomos._engine.source import MemorySource, RawFrame, open_files, read_all
+from aiomos._engine.writer import Writer
 
 dpkt = pytest.importorskip("dpkt")
 
@@ -213,7 +214,7 @@ def test_closed_writer_refuses(tmp_path: Path) -> None:
 
 def test_standard_output() -> None:
     code = """
-from aiomos._engine.source import Writer
+from aiomos._engine.writer import Writer
 with Writer("-", "pcap") as writer:
     writer.write((b"to standard output", 1))
 """
